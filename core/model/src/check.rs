@@ -1,0 +1,240 @@
+//! The rules that a definition must keep by itself, wherever it comes from.
+
+use serde_json::Value;
+
+use crate::{
+    definition::{Definition, StepDefinition},
+    diagnostic::{Code, Diagnostic, suggest::did_you_mean},
+    duration::format_duration,
+    graph::Graph,
+    id::{check_handler_name, is_name},
+    limits,
+    retry::Backoff,
+    schema::{self, Found},
+    source::{CTX, INPUT, Source},
+};
+
+/// Reports everything that is wrong with a definition; returns its graph if nothing is.
+pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    name(&mut problems, "name", "workflow", &definition.name);
+    name(
+        &mut problems,
+        "namespace",
+        "namespace",
+        &definition.namespace,
+    );
+    input(&mut problems, definition);
+    match definition.steps.len() {
+        0 => problems.push(
+            Diagnostic::error(Code::NoSteps, "steps", "a workflow needs at least one step")
+                .help("add one, for example `charge: { call: orders.charge }`"),
+        ),
+        count if count > limits::STEPS => problems.push(
+            Diagnostic::error(
+                Code::TooLarge,
+                "steps",
+                format!("{count} steps are more than the {} allowed", limits::STEPS),
+            )
+            .help("fan out over a list with a map step, or divide the workflow"),
+        ),
+        _ => {}
+    }
+    for step in &definition.steps {
+        self::step(&mut problems, definition, step);
+    }
+    match Graph::build(definition) {
+        Ok(graph) if problems.is_empty() => Ok(graph),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
+    }
+}
+
+fn name(problems: &mut Vec<Diagnostic>, at: &str, what: &str, text: &str) {
+    if !is_name(text) {
+        problems.push(bad_name(at, what, text));
+    }
+}
+
+/// Reports what is no name, and proposes the name that it could be.
+fn bad_name(at: &str, what: &str, text: &str) -> Diagnostic {
+    let mut proposal = String::new();
+    for c in text.chars() {
+        if c.is_ascii_uppercase() && proposal.ends_with(|last: char| last.is_ascii_lowercase()) {
+            proposal.push('_');
+        }
+        proposal.push(if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        });
+    }
+    let help = if is_name(&proposal) {
+        format!("write `{proposal}`")
+    } else {
+        "start with a lower-case letter; then at most 62 lower-case letters, digits and underscores"
+            .to_owned()
+    };
+    Diagnostic::error(Code::BadName, at, format!("`{text}` is no {what} name")).help(help)
+}
+
+fn input(problems: &mut Vec<Diagnostic>, definition: &Definition) {
+    let Some(schema) = &definition.input else {
+        return;
+    };
+    if !schema.is_object() {
+        problems.push(
+            Diagnostic::error(Code::BadSchema, "input", "the input's schema is no mapping")
+                .help("write a JSON Schema, for example `{ type: object, properties: { email: { type: string } } }`"),
+        );
+        return;
+    }
+    if schema.get("type").is_some_and(|kind| kind != "object") {
+        problems.push(
+            Diagnostic::error(
+                Code::BadSchema,
+                "input.type",
+                "the input of a task is always an object",
+            )
+            .help("write `type: object`"),
+        );
+    }
+    if let Err(error) = jsonschema::validator_for(schema) {
+        let inside = error.instance_path().to_string().replace('/', ".");
+        let message = format!("the input's schema is no JSON Schema: {error}");
+        problems.push(Diagnostic::error(
+            Code::BadSchema,
+            format!("input{inside}"),
+            message,
+        ));
+        return;
+    }
+    for (at, field) in definition.search.iter().enumerate() {
+        let path: Vec<String> = field.split('.').map(str::to_owned).collect();
+        input_path(problems, schema, &format!("search.{at}"), &path);
+    }
+}
+
+/// Reports a path that the input's schema rules out.
+fn input_path(problems: &mut Vec<Diagnostic>, schema: &Value, at: &str, path: &[String]) {
+    if let Found::Nothing { segment, fields } = schema::look_up(schema, path) {
+        let place = path[..segment]
+            .iter()
+            .fold(INPUT.to_owned(), |place, segment| {
+                format!("{place}.{segment}")
+            });
+        let missing = &path[segment];
+        problems.push(
+            Diagnostic::error(
+                Code::NoInputField,
+                at,
+                format!("`{place}` has no field `{missing}`"),
+            )
+            .maybe_help(did_you_mean(missing, fields)),
+        );
+    }
+}
+
+fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefinition) {
+    let at = format!("steps.{}", step.name);
+    if !is_name(&step.name) {
+        problems.push(bad_name(&at, "step", &step.name).on_key());
+    } else if step.name == INPUT || step.name == CTX {
+        problems.push(
+            Diagnostic::error(
+                Code::Reserved,
+                &at,
+                format!(
+                    "no step may be called `{}`: it names the task's own",
+                    step.name
+                ),
+            )
+            .help("choose another name")
+            .on_key(),
+        );
+    }
+    if let Err(error) = check_handler_name(&step.call) {
+        problems.push(Diagnostic::error(
+            Code::BadName,
+            format!("{at}.call"),
+            error.message,
+        ));
+    }
+    name(problems, &format!("{at}.queue"), "queue", &step.queue);
+    for (position, parent) in step.after.iter().enumerate() {
+        if step.after[..position].contains(parent) {
+            problems.push(
+                Diagnostic::error(
+                    Code::Duplicate,
+                    format!("{at}.after.{position}"),
+                    format!("`{parent}` is listed twice"),
+                )
+                .help("remove one"),
+            );
+        }
+    }
+    if let Some(schema) = definition
+        .input
+        .as_ref()
+        .filter(|schema| schema.is_object())
+    {
+        for (param, source) in &step.with {
+            if let Source::Input { path } = source {
+                input_path(problems, schema, &format!("{at}.with.{param}"), path);
+            }
+        }
+    }
+    timing(problems, &at, step);
+}
+
+fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {
+    let longest = u64::try_from(limits::LONGEST_DELAY.as_millis()).unwrap_or(u64::MAX);
+    let longest_text = format_duration(longest);
+    if step.timeout_ms == 0 || step.timeout_ms > longest {
+        problems.push(
+            Diagnostic::error(
+                Code::BadDuration,
+                format!("{at}.timeout"),
+                "the timeout is out of range",
+            )
+            .help(format!("it lies between 1ms and {longest_text}")),
+        );
+    }
+    let retry = &step.retry;
+    if retry.max_attempts == 0 || retry.max_attempts > limits::ATTEMPTS {
+        problems.push(
+            Diagnostic::error(
+                Code::BadRetry,
+                format!("{at}.retry"),
+                format!("{} attempts are out of range", retry.max_attempts),
+            )
+            .help(format!(
+                "it counts all attempts, the first included: 1 to {}",
+                limits::ATTEMPTS
+            )),
+        );
+    }
+    if retry.cap_ms > longest || retry.base_ms > longest {
+        problems.push(
+            Diagnostic::error(
+                Code::BadRetry,
+                format!("{at}.retry"),
+                "the delay between attempts is out of range",
+            )
+            .help(format!("it may be at most {longest_text}")),
+        );
+    } else if retry.base_ms > retry.cap_ms && retry.backoff != Backoff::None {
+        let message = format!(
+            "the first delay ({}) is longer than the longest ({})",
+            format_duration(retry.base_ms),
+            format_duration(retry.cap_ms)
+        );
+        problems.push(
+            Diagnostic::error(Code::BadRetry, format!("{at}.retry"), message)
+                .help("raise `cap` or lower `base`"),
+        );
+    }
+}

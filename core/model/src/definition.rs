@@ -1,0 +1,251 @@
+//! The canonical definition of a workflow: what YAML, the Rust builder and the other languages all compile to.
+//!
+//! Its JSON and YAML form is the short one that people write; whatever equals its default is left out, so that one
+//! workflow has one form. The order of the steps is kept for reading but means nothing: neither the content hash nor
+//! the numbering of the steps depends on it, because `jsonb` does not keep it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{id::DEFAULT_NAMESPACE, id::WorkflowRef, retry::Retry, source::Source};
+
+mod form;
+mod yaml;
+
+/// What happens to the rest of a task when a step fails for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Running steps end, the rest is cancelled.
+    #[default]
+    FailFast,
+    /// Branches that do not depend on it go on.
+    Continue,
+}
+
+/// How much a settled step is worth while its task is still running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Every commit is on disk before anything depends on it.
+    #[default]
+    Strict,
+    /// A crash of the database may run the last steps again; submit and finish stay durable.
+    Relaxed,
+}
+
+/// The order among what is ready in one queue; larger first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[repr(i32)]
+pub enum Priority {
+    /// 0
+    Low = 0,
+    /// 1, unless said otherwise.
+    #[default]
+    Normal = 1,
+    /// 2
+    High = 2,
+    /// 3
+    Critical = 3,
+}
+
+impl Priority {
+    /// Every priority with the name a definition writes.
+    pub const NAMES: [(&'static str, Priority); 4] = [
+        ("low", Priority::Low),
+        ("normal", Priority::Normal),
+        ("high", Priority::High),
+        ("critical", Priority::Critical),
+    ];
+
+    /// Returns the number that is stored.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// Returns the priority of a stored number.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .map(|(_, priority)| *priority)
+            .find(|priority| priority.number() == number)
+    }
+
+    /// Returns the name a definition writes.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize].0
+    }
+}
+
+/// A workflow: its steps and what holds for all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// The workflow's name.
+    pub name: String,
+    /// Its namespace.
+    #[serde(
+        default = "form::namespace",
+        skip_serializing_if = "form::is_default_namespace"
+    )]
+    pub namespace: String,
+    /// A version for people; revisions are told apart by the content hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// What happens when a step fails for good.
+    #[serde(default, skip_serializing_if = "form::is_default")]
+    pub on_failure: OnFailure,
+    /// How durable intermediate results are.
+    #[serde(default, skip_serializing_if = "form::is_default")]
+    pub durability: Durability,
+    /// Input fields that are copied into the tags, so that tasks can be found by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// The steps; a mapping from name to step in JSON and YAML.
+    #[serde(with = "form::steps")]
+    pub steps: Vec<StepDefinition>,
+}
+
+/// One step. Its name is the key under which it stands, so it is no field of its own form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepDefinition {
+    /// The step's name.
+    #[serde(skip)]
+    pub name: String,
+    /// The handler's name.
+    pub call: String,
+    /// Where the parameters' values come from; a source in a step is an edge.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub with: BTreeMap<String, Source>,
+    /// Steps that must have ended first, without giving a value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// When it runs again after a failure.
+    #[serde(
+        default,
+        skip_serializing_if = "form::is_default",
+        with = "form::retry"
+    )]
+    pub retry: Retry,
+    /// How long one attempt may take.
+    #[serde(
+        rename = "timeout",
+        default = "form::timeout",
+        skip_serializing_if = "form::is_default_timeout",
+        with = "form::duration"
+    )]
+    pub timeout_ms: u64,
+    /// The queue it waits in.
+    #[serde(
+        default = "form::queue",
+        skip_serializing_if = "form::is_default_queue"
+    )]
+    pub queue: String,
+    /// Its priority; the task's, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// What the handler finds in its context; the same for every task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Value>,
+}
+
+/// The timeout of a step that names none.
+pub const DEFAULT_TIMEOUT_MS: u64 = 60_000;
+/// The queue of a step that names none.
+pub const DEFAULT_QUEUE: &str = "default";
+
+impl Definition {
+    /// Starts a definition without steps.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            version: None,
+            description: None,
+            input: None,
+            on_failure: OnFailure::default(),
+            durability: Durability::default(),
+            search: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Returns the full name.
+    pub fn reference(&self) -> WorkflowRef {
+        WorkflowRef {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// Returns the named step.
+    pub fn step(&self, name: &str) -> Option<&StepDefinition> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// Returns the SHA-256 of the canonical JSON in lower-case hexadecimal.
+    ///
+    /// Canonical: defaults left out, keys of objects sorted by their bytes, `after` and `search` sorted, no spaces.
+    pub fn content_hash(&self) -> String {
+        let mut canonical = self.clone();
+        canonical.search.sort();
+        canonical
+            .steps
+            .iter_mut()
+            .for_each(|step| step.after.sort());
+        let mut text = String::new();
+        // A definition is plain data with text keys, which always serialises.
+        let value = serde_json::to_value(&canonical).unwrap_or_default();
+        form::write_sorted(&value, &mut text);
+        Sha256::digest(text.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Writes the definition as the short YAML that [`crate::parse::parse`] reads back to an equal definition.
+    pub fn to_yaml(&self) -> String {
+        yaml::write(self)
+    }
+}
+
+impl StepDefinition {
+    /// Starts a step with every default.
+    pub fn new(name: impl Into<String>, call: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            call: call.into(),
+            with: BTreeMap::new(),
+            after: Vec::new(),
+            retry: Retry::default(),
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+            queue: DEFAULT_QUEUE.to_owned(),
+            priority: None,
+            config: None,
+        }
+    }
+
+    /// Returns the names of the steps that this one depends on, sorted, each once.
+    pub fn dependencies(&self) -> Vec<&str> {
+        let sources = self.with.values().filter_map(Source::step_name);
+        let mut names: Vec<&str> = sources
+            .chain(self.after.iter().map(String::as_str))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}

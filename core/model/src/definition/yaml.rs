@@ -1,0 +1,152 @@
+//! Writes a definition as short YAML: one line a step, as people write it.
+
+use serde_json::Value;
+
+use super::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Definition, Durability, OnFailure, StepDefinition};
+use crate::{duration::format_duration, id::DEFAULT_NAMESPACE, retry::Retry};
+
+pub(super) fn write(definition: &Definition) -> String {
+    let mut lines = vec![format!("name: {}", scalar(&definition.name))];
+    if definition.namespace != DEFAULT_NAMESPACE {
+        lines.push(format!("namespace: {}", scalar(&definition.namespace)));
+    }
+    if let Some(version) = &definition.version {
+        lines.push(format!("version: {}", scalar(version)));
+    }
+    if let Some(description) = &definition.description {
+        lines.push(format!("description: {}", scalar(description)));
+    }
+    if definition.on_failure == OnFailure::Continue {
+        lines.push("on_failure: continue".to_owned());
+    }
+    if definition.durability == Durability::Relaxed {
+        lines.push("durability: relaxed".to_owned());
+    }
+    if !definition.search.is_empty() {
+        lines.push(format!("search: {}", list(&definition.search)));
+    }
+    if let Some(input) = &definition.input {
+        lines.push(format!("input: {}", flow(input)));
+    }
+    if definition.steps.is_empty() {
+        lines.push("steps: {}".to_owned());
+    } else {
+        lines.push("steps:".to_owned());
+        lines.extend(
+            definition
+                .steps
+                .iter()
+                .map(|step| format!("  {}: {}", scalar(&step.name), step_line(step))),
+        );
+    }
+    lines.join("\n") + "\n"
+}
+
+fn step_line(step: &StepDefinition) -> String {
+    let mut entries = vec![("call", scalar(&step.call))];
+    if !step.with.is_empty() {
+        let with = step
+            .with
+            .iter()
+            .map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
+        entries.push(("with", braces(with.collect())));
+    }
+    if !step.after.is_empty() {
+        entries.push(("after", list(&step.after)));
+    }
+    if step.retry != Retry::default() {
+        entries.push(("retry", retry(&step.retry)));
+    }
+    if step.timeout_ms != DEFAULT_TIMEOUT_MS {
+        entries.push(("timeout", format_duration(step.timeout_ms)));
+    }
+    if step.queue != DEFAULT_QUEUE {
+        entries.push(("queue", scalar(&step.queue)));
+    }
+    if let Some(priority) = step.priority {
+        entries.push(("priority", priority.as_str().to_owned()));
+    }
+    if let Some(config) = &step.config {
+        entries.push(("config", flow(config)));
+    }
+    braces(
+        entries
+            .into_iter()
+            .map(|(key, value)| format!("{key}: {value}"))
+            .collect(),
+    )
+}
+
+fn retry(retry: &Retry) -> String {
+    if *retry == Retry::attempts(retry.max_attempts) {
+        return retry.max_attempts.to_string();
+    }
+    let default = Retry::default();
+    let entries = [
+        (retry.max_attempts != default.max_attempts)
+            .then(|| format!("attempts: {}", retry.max_attempts)),
+        (retry.backoff != default.backoff).then(|| format!("backoff: {}", retry.backoff.as_str())),
+        (retry.base_ms != default.base_ms)
+            .then(|| format!("base: {}", format_duration(retry.base_ms))),
+        (retry.cap_ms != default.cap_ms).then(|| format!("cap: {}", format_duration(retry.cap_ms))),
+        (retry.jitter != default.jitter).then(|| format!("jitter: {}", retry.jitter)),
+    ];
+    braces(entries.into_iter().flatten().collect())
+}
+
+fn braces(entries: Vec<String>) -> String {
+    format!("{{ {} }}", entries.join(", "))
+}
+
+fn list(items: &[String]) -> String {
+    let items: Vec<String> = items.iter().map(|item| scalar(item)).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(map) if map.is_empty() => "{}".to_owned(),
+        Value::Object(map) => braces(
+            map.iter()
+                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)))
+                .collect(),
+        ),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(flow).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::String(text) => scalar(text),
+        other => other.to_string(),
+    }
+}
+
+/// Writes text plainly where nothing could read it as anything else, otherwise in double quotes as JSON does.
+fn scalar(text: &str) -> String {
+    const WORDS: [&str; 10] = [
+        "true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan",
+    ];
+    let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+    if is_plain {
+        return text.to_owned();
+    }
+    // JSON leaves these unescaped; YAML takes the first two for line breaks and refuses the others.
+    let mut quoted = String::new();
+    for c in Value::from(text).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
