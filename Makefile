@@ -1,0 +1,27 @@
+# `make` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo lint fmt
+
+WITH_SERVICES = cargo run --quiet --package tasker-testkit --bin with-services --
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing, and nothing else
+	@scripts/setup.sh
+
+build: setup ## Build everything
+	cargo build --workspace --all-targets
+
+test: setup ## Run every test, on one throw-away PostgreSQL
+	$(WITH_SERVICES) scripts/test.sh
+
+demo: setup ## Run 200 orders through a workflow and show what happened
+	@scripts/demo.sh
+
+lint: setup ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+fmt: setup ## Format the code
+	cargo fmt --all
