@@ -30,8 +30,11 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Place {
+    /// Without symbolic links: the server is recognised by this path in its command line.
     root: PathBuf,
     account: Option<Account>,
+    /// Whether `root` stands in for the directory that was wanted.
+    is_moved: bool,
 }
 
 /// The last start, so that others can attach and the next start keeps its port.
@@ -52,15 +55,8 @@ pub(crate) struct Postmaster {
 impl Place {
     /// Chooses the directory, without making it: `wanted`, unless the server's account cannot get there.
     pub(crate) fn choose(wanted: &Path, account: Option<Account>) -> Result<Self> {
-        let absolute = || std::path::absolute(wanted);
-        let wanted = fs::canonicalize(wanted).or_else(|_| absolute());
-        let wanted = wanted.map_err(|error| {
-            refuse(
-                Path::new("the data directory"),
-                "has no absolute path",
-                error,
-            )
-        })?;
+        let wanted =
+            resolve(wanted).map_err(|error| refuse(wanted, "is not a usable path", error))?;
         let Some(closed) = account
             .as_ref()
             .and_then(|account| account.first_closed(&wanted))
@@ -68,6 +64,7 @@ impl Place {
             return Ok(Self {
                 root: wanted,
                 account,
+                is_moved: false,
             });
         };
         let name = format!("{:016x}", fnv(wanted.as_os_str().as_encoded_bytes()));
@@ -82,7 +79,11 @@ impl Place {
                     .is_none_or(|account| account.first_closed(root).is_none())
         };
         match fallbacks.into_iter().find(reachable) {
-            Some(root) => Ok(Self { root, account }),
+            Some(root) => Ok(Self {
+                root,
+                account,
+                is_moved: true,
+            }),
             None => Err(Error::new(
                 ErrorKind::DataDirectory,
                 format!(
@@ -102,6 +103,10 @@ impl Place {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(crate) fn is_moved(&self) -> bool {
+        self.is_moved
     }
 
     pub(crate) fn account(&self) -> Option<&Account> {
@@ -298,6 +303,23 @@ fn parse_postmaster(text: &str) -> Option<Postmaster> {
     })
 }
 
+/// Makes a path absolute and follows the symbolic links in the part of it that exists.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    for ancestor in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), absolute.strip_prefix(ancestor))
+        {
+            // Joining nothing would add a slash at the end.
+            return Ok(if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            });
+        }
+    }
+    Ok(absolute)
+}
+
 /// Makes the directory with those above it, and refuses one of another account: in the temporary
 /// directory anybody could have put it there.
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -385,7 +407,6 @@ mod tests {
 
     #[test]
     fn the_name_of_a_fallback_never_changes() {
-        assert_eq!(fnv(b"/root/shop/.tasker/pg"), fnv(b"/root/shop/.tasker/pg"));
         assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
 }

@@ -70,7 +70,7 @@ impl Postgres {
         check_database(&options.database)?;
         let place = Place::choose(&options.data_dir, Account::for_server())?;
         place.create()?;
-        if std::path::absolute(&options.data_dir).is_ok_and(|wanted| wanted != place.root()) {
+        if place.is_moved() {
             let (wanted, used) = (options.data_dir.display(), place.root().display());
             tracing::warn!(%wanted, %used, "the account of PostgreSQL cannot enter the data directory; using another");
         }

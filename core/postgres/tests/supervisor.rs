@@ -134,6 +134,26 @@ fn a_restart_keeps_the_data_and_the_url() {
 }
 
 #[test]
+fn a_server_is_found_through_a_symbolic_link() {
+    let directory = Directory::new();
+    let link = Directory::new();
+    fs::create_dir_all(&directory.0).unwrap();
+    std::os::unix::fs::symlink(&directory.0, &link.0).unwrap();
+    let options = Options {
+        durable: false,
+        ..Options::new(link.0.join("pg"))
+    };
+    let postgres = Postgres::start(&options).unwrap();
+    for path in [&directory.0, &link.0] {
+        assert_eq!(
+            Postgres::running(&path.join("pg")).as_deref(),
+            Some(postgres.url())
+        );
+    }
+    fs::remove_file(&link.0).unwrap();
+}
+
+#[test]
 fn settings_and_a_second_database_reach_the_server() {
     let directory = Directory::new();
     Postgres::start(&directory.options())

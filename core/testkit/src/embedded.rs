@@ -69,3 +69,48 @@ fn is_abandoned(directory: &PathBuf) -> bool {
     let is_free = lock.is_ok_and(|lock| lock.try_lock_shared().is_ok());
     is_old && is_free && Postgres::running(directory).is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_directories_that_nobody_holds_are_swept() {
+        let parent = std::env::temp_dir().join(format!("testkit-sweep-{}", Uuid::now_v7()));
+        let make = |name: &str, age: Duration| {
+            let directory = parent.join(name);
+            fs::create_dir_all(&directory).unwrap();
+            let lock = File::create(directory.join("lock")).unwrap();
+            let modified = File::open(&directory)
+                .unwrap()
+                .metadata()
+                .unwrap()
+                .modified()
+                .unwrap()
+                - age;
+            File::open(&directory)
+                .unwrap()
+                .set_modified(modified)
+                .unwrap();
+            lock
+        };
+        let hour = Duration::from_hours(1);
+        let held = make("tasker-test-held", hour);
+        held.lock().unwrap();
+        make("tasker-test-abandoned", hour);
+        make("tasker-test-young", Duration::ZERO);
+        make("of-somebody-else", hour);
+
+        sweep(&parent);
+        let mut left: Vec<_> = fs::read_dir(&parent)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            ["of-somebody-else", "tasker-test-held", "tasker-test-young"]
+        );
+        fs::remove_dir_all(&parent).unwrap();
+    }
+}
