@@ -45,7 +45,7 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
         for param in step
             .with
             .keys()
-            .filter(|param| signature.param(param).is_none())
+            .filter(|param| *param != CTX && signature.param(param).is_none())
         {
             let params = signature
                 .params
@@ -210,8 +210,11 @@ fn unbound(
         "parameter `{}` of `{}` has no value in step `{}`",
         param.name, signature.handler, step.name
     );
-    let problem =
-        Diagnostic::error(Code::Unbound, format!("steps.{}", step.name), message).on_key();
+    let problem = Diagnostic::error(
+        Code::Unbound,
+        format!("steps.{}.with.{}", step.name, param.name),
+        message,
+    );
     if definition.step(&param.name).is_some() {
         return problem.help(format!(
             "write `with: {{ {0}: {0} }}` to take the result of step `{0}`",

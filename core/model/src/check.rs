@@ -1,5 +1,7 @@
 //! The rules that a definition must keep by itself, wherever it comes from.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{
@@ -40,8 +42,22 @@ pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
         ),
         _ => {}
     }
+    let mut names = HashSet::new();
     for step in &definition.steps {
+        if !names.insert(step.name.as_str()) {
+            problems.push(
+                Diagnostic::error(
+                    Code::Duplicate,
+                    format!("steps.{}", step.name),
+                    format!("step `{}` is defined twice", step.name),
+                )
+                .help("remove or rename one"),
+            );
+        }
         self::step(&mut problems, definition, step);
+    }
+    if definition.steps.len() > limits::STEPS {
+        return Err(problems);
     }
     match Graph::build(definition) {
         Ok(graph) if problems.is_empty() => Ok(graph),
@@ -164,8 +180,9 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
         ));
     }
     name(problems, &format!("{at}.queue"), "queue", &step.queue);
+    let mut listed = HashSet::new();
     for (position, parent) in step.after.iter().enumerate() {
-        if step.after[..position].contains(parent) {
+        if !listed.insert(parent) {
             problems.push(
                 Diagnostic::error(
                     Code::Duplicate,
@@ -175,6 +192,17 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
                 .help("remove one"),
             );
         }
+    }
+    if step.with.contains_key(CTX) {
+        problems.push(
+            Diagnostic::error(
+                Code::Reserved,
+                format!("{at}.with.{CTX}"),
+                format!("`{CTX}` is the step's context and takes no value"),
+            )
+            .help("remove it, or rename the parameter")
+            .on_key(),
+        );
     }
     if let Some(schema) = definition
         .input
@@ -208,7 +236,7 @@ fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {
         problems.push(
             Diagnostic::error(
                 Code::BadRetry,
-                format!("{at}.retry"),
+                format!("{at}.retry.attempts"),
                 format!("{} attempts are out of range", retry.max_attempts),
             )
             .help(format!(

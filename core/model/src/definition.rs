@@ -4,7 +4,7 @@
 //! workflow has one form. The order of the steps is kept for reading but means nothing: neither the content hash nor
 //! the numbering of the steps depends on it, because `jsonb` does not keep it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -212,8 +212,10 @@ impl Definition {
         form::write_sorted(&value, &mut text);
         Sha256::digest(text.as_bytes())
             .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+            .fold(String::new(), |mut hash, byte| {
+                let _ = write!(hash, "{byte:02x}");
+                hash
+            })
     }
 
     /// Writes the definition as the short YAML that [`crate::parse::parse`] reads back to an equal definition.

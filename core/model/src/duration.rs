@@ -2,6 +2,8 @@
 //!
 //! A bare number is refused: whether it means seconds or milliseconds differs from tool to tool.
 
+use std::fmt::Write as _;
+
 /// The units, largest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
@@ -39,7 +41,7 @@ pub fn format_duration(mut ms: u64) -> String {
     let mut text = String::new();
     for (unit, size) in UNITS {
         if ms >= size {
-            text.push_str(&format!("{}{unit}", ms / size));
+            let _ = write!(text, "{}{unit}", ms / size);
             ms %= size;
         }
     }

@@ -1,6 +1,7 @@
 //! The graph of a definition: what waits for what, and in which order the steps are numbered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use petgraph::{
     algo::{tarjan_scc, toposort},
@@ -9,7 +10,10 @@ use petgraph::{
 
 use crate::{
     definition::Definition,
-    diagnostic::{Code, Diagnostic, suggest::did_you_mean},
+    diagnostic::{
+        Code, Diagnostic,
+        suggest::{SUGGESTIONS, did_you_mean},
+    },
 };
 
 /// The steps in their numbering. A step's number, its `idx`, is its position here: first by level, then by name, so
@@ -60,6 +64,9 @@ impl Graph {
                             .iter()
                             .map(|other| other.name.as_str())
                             .filter(|name| *name != step.name);
+                        let help = (problems.len() < SUGGESTIONS)
+                            .then(|| did_you_mean(parent, others))
+                            .flatten();
                         problems.push(
                             Diagnostic::error(
                                 Code::UnknownStep,
@@ -69,7 +76,7 @@ impl Graph {
                                     step.name
                                 ),
                             )
-                            .maybe_help(did_you_mean(parent, others)),
+                            .maybe_help(help),
                         );
                     }
                 }
@@ -121,24 +128,16 @@ fn cycles(definition: &Definition, edges: &DiGraph<usize, ()>) -> Vec<Diagnostic
             let mut members: Vec<usize> = members.into_iter().map(NodeIndex::index).collect();
             members.sort_unstable();
             let name = |at: usize| definition.steps[at].name.as_str();
+            let by_name: HashMap<&str, usize> = members.iter().map(|at| (name(*at), *at)).collect();
             let parent_in_knot = |at: usize| {
-                mentions(definition, at).find(|(_, parent)| {
-                    members
-                        .iter()
-                        .any(|member| name(*member) == *parent && *member != at)
-                })
+                mentions(definition, at)
+                    .filter_map(|(place, parent)| Some((place, *by_name.get(parent)?)))
+                    .find(|(_, parent)| *parent != at)
             };
             // Walk from the first member to parents until one comes again; that loop is the cycle to show.
             let mut walk = vec![members[0]];
             let mut first = 0;
-            while let Some((_, parent)) = walk.last().and_then(|at| parent_in_knot(*at)) {
-                let Some(next) = members
-                    .iter()
-                    .copied()
-                    .find(|member| name(*member) == parent)
-                else {
-                    break;
-                };
+            while let Some((_, next)) = walk.last().and_then(|at| parent_in_knot(*at)) {
                 if let Some(seen) = walk.iter().position(|at| *at == next) {
                     first = seen;
                     break;
@@ -154,13 +153,14 @@ fn cycles(definition: &Definition, edges: &DiGraph<usize, ()>) -> Vec<Diagnostic
             shown.rotate_left(start);
             shown.push(shown[0]);
             let mut message = format!("these steps wait for each other: {}", shown.join(" -> "));
+            let in_cycle: HashSet<&str> = shown.iter().copied().collect();
             let rest: Vec<&str> = members
                 .iter()
                 .map(|at| name(*at))
-                .filter(|name| !shown.contains(name))
+                .filter(|name| !in_cycle.contains(name))
                 .collect();
             if !rest.is_empty() {
-                message.push_str(&format!(", together with {}", rest.join(", ")));
+                let _ = write!(message, ", together with {}", rest.join(", "));
             }
             let place = parent_in_knot(members[0]).map_or_else(String::new, |(place, _)| place);
             Diagnostic::error(Code::Cycle, place, message).help("remove one of these edges")

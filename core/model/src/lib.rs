@@ -12,6 +12,7 @@ pub mod id;
 pub mod input;
 pub mod limits;
 pub mod outcome;
+pub mod parse;
 pub mod payload;
 pub mod retry;
 pub mod revision;

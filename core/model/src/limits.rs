@@ -44,6 +44,6 @@ pub const ATTEMPTS: u32 = 1_000;
 /// What is due within this time may lie in a queue; what is due later waits as a timer.
 pub const NEAR_FUTURE: Duration = Duration::from_secs(2);
 /// The longest delay anything may ask for: a date beyond it is a mistake of units.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+pub const LONGEST_DELAY: Duration = Duration::from_hours(8784);
 /// How long a cancelled handler may take to notice before its step is taken away.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);

@@ -129,7 +129,6 @@ impl From<Payload> for Box<RawValue> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

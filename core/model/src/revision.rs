@@ -1,5 +1,6 @@
 //! A definition made ready to run: numbered steps, resolved edges and bindings, the compiled check of the input.
 
+use std::fmt::Write as _;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -175,7 +176,7 @@ impl Revision {
             shown.collect::<Vec<_>>().join("; ")
         );
         if places.len() > SHOWN_PLACES {
-            message.push_str(&format!("; and {} more", places.len() - SHOWN_PLACES));
+            let _ = write!(message, "; and {} more", places.len() - SHOWN_PLACES);
         }
         let error = Error::new(ErrorKind::InputInvalid, message);
         Err(places
@@ -242,7 +243,6 @@ impl fmt::Debug for Revision {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::definition::StepDefinition;
     use serde_json::json;

@@ -295,7 +295,6 @@ fn render<S: Copy + PartialEq + std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -362,6 +361,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a switch of the test run, not configuration"
+    )]
     fn the_page_on_states_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,6 +1,7 @@
 //! Writes a definition as short YAML: one line a step, as people write it.
 
 use serde_json::Value;
+use std::fmt::Write as _;
 
 use super::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Definition, Durability, OnFailure, StepDefinition};
 use crate::{duration::format_duration, id::DEFAULT_NAMESPACE, retry::Retry};
@@ -49,7 +50,7 @@ fn step_line(step: &StepDefinition) -> String {
             .with
             .iter()
             .map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
-        entries.push(("with", braces(with.collect())));
+        entries.push(("with", braces(&with.collect::<Vec<_>>())));
     }
     if !step.after.is_empty() {
         entries.push(("after", list(&step.after)));
@@ -70,10 +71,10 @@ fn step_line(step: &StepDefinition) -> String {
         entries.push(("config", flow(config)));
     }
     braces(
-        entries
+        &entries
             .into_iter()
             .map(|(key, value)| format!("{key}: {value}"))
-            .collect(),
+            .collect::<Vec<_>>(),
     )
 }
 
@@ -91,10 +92,10 @@ fn retry(retry: &Retry) -> String {
         (retry.cap_ms != default.cap_ms).then(|| format!("cap: {}", format_duration(retry.cap_ms))),
         (retry.jitter != default.jitter).then(|| format!("jitter: {}", retry.jitter)),
     ];
-    braces(entries.into_iter().flatten().collect())
+    braces(&entries.into_iter().flatten().collect::<Vec<_>>())
 }
 
-fn braces(entries: Vec<String>) -> String {
+fn braces(entries: &[String]) -> String {
     format!("{{ {} }}", entries.join(", "))
 }
 
@@ -106,11 +107,12 @@ fn list(items: &[String]) -> String {
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) if map.is_empty() => "{}".to_owned(),
-        Value::Object(map) => braces(
-            map.iter()
-                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)))
-                .collect(),
-        ),
+        Value::Object(map) => {
+            let entries = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)));
+            braces(&entries.collect::<Vec<_>>())
+        }
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(flow).collect();
             format!("[{}]", items.join(", "))
@@ -143,7 +145,7 @@ fn scalar(text: &str) -> String {
             | '\u{feff}'
             | '\u{fffe}'
             | '\u{ffff}' => {
-                quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
             c => quoted.push(c),
         }

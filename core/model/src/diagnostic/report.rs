@@ -1,6 +1,7 @@
 //! All mistakes of one text, and how they are shown.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde::Serialize;
@@ -67,7 +68,7 @@ impl Report {
             };
             // Writing to a `String` cannot fail; should drawing fail, the plain line still says everything.
             if handler.render_report(&mut text, &shown).is_err() {
-                text.push_str(&format!("{diagnostic}\n"));
+                let _ = write!(text, "{diagnostic}\n");
             }
         }
         text

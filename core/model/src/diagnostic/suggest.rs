@@ -1,5 +1,8 @@
 //! Finds what somebody probably meant.
 
+/// Beyond so many mistakes no spellings are suggested: comparing names would take longer than anybody reads.
+pub(crate) const SUGGESTIONS: usize = 200;
+
 /// Returns the candidate nearest to what was written, if it is near enough to be meant.
 pub(crate) fn nearest<'c>(
     written: &str,
@@ -32,7 +35,7 @@ pub(crate) fn did_you_mean<'c>(
         .map(|candidate| format!("`{candidate}`"))
         .collect();
     if all.len() == 13 {
-        all[12] = "...".to_owned();
+        "...".clone_into(&mut all[12]);
     }
     (!all.is_empty()).then(|| format!("there is {}", all.join(", ")))
 }

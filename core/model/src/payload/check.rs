@@ -319,7 +319,6 @@ impl Scan<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn check(text: &str) -> Result<()> {

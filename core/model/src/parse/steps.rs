@@ -1,0 +1,185 @@
+//! The steps of a definition.
+
+use serde_json::Number;
+
+use super::{
+    node::{Key, Kind, Node},
+    read::{Reader, below},
+    scalar::Scalar,
+};
+use crate::{
+    definition::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Priority, StepDefinition},
+    diagnostic::{Code, Diagnostic},
+    duration::parse_duration,
+    retry::{Backoff, Retry},
+    source::Source,
+};
+
+const STEP_KEYS: [&str; 8] = [
+    "call", "with", "after", "retry", "timeout", "queue", "priority", "config",
+];
+const RETRY_KEYS: [&str; 5] = ["attempts", "backoff", "base", "cap", "jitter"];
+
+impl Reader {
+    pub(super) fn steps(&mut self, node: &Node) -> Vec<StepDefinition> {
+        let help = "write `steps: { charge: { call: orders.charge } }`";
+        let entries = self
+            .entries(node, "steps", "the steps by their names", help)
+            .unwrap_or_default();
+        entries
+            .into_iter()
+            .map(|(key, node)| self.step(key, node))
+            .collect()
+    }
+
+    fn step(&mut self, name: &Key, node: &Node) -> StepDefinition {
+        let mut step = StepDefinition::new(name.text.clone(), "");
+        let at = below("steps", &name.text);
+        let help = match &node.kind {
+            Kind::Scalar(text, _) if !text.is_empty() => {
+                format!("write `{}: {{ call: {text} }}`", name.text)
+            }
+            _ => format!("write `{}: {{ call: the.handler }}`", name.text),
+        };
+        let Some(entries) = self.entries(node, &at, "a step", &help) else {
+            return step;
+        };
+        let call = below(&at, "call");
+        self.required(
+            &entries,
+            "call",
+            &call,
+            name.place,
+            &format!("step `{}` needs a `call`: the handler's name", name.text),
+        );
+        for (key, node) in entries {
+            let at = below(&at, &key.text);
+            match key.text.as_str() {
+                "call" => step.call = self.text(node, &at, "a handler's name").unwrap_or_default(),
+                "with" => self.with(&mut step, node, &at),
+                "after" => step.after = self.texts(node, &at, "a step's name", "after: [charge]"),
+                "retry" => step.retry = self.retry(node, &at),
+                "timeout" => {
+                    step.timeout_ms = self.duration(node, &at).unwrap_or(DEFAULT_TIMEOUT_MS);
+                }
+                "queue" => {
+                    step.queue = self
+                        .text(node, &at, "a name")
+                        .unwrap_or_else(|| DEFAULT_QUEUE.to_owned());
+                }
+                "priority" => step.priority = self.choice(node, &at, &Priority::NAMES),
+                "config" => step.config = self.value(node, &at),
+                _ => self.unknown_key(key, &at, "a step", &STEP_KEYS),
+            }
+        }
+        step
+    }
+
+    fn with(&mut self, step: &mut StepDefinition, node: &Node, at: &str) {
+        let help = "write for example `with: { total: validate.total }`";
+        for (param, node) in self
+            .entries(node, at, "the parameters by their names", help)
+            .unwrap_or_default()
+        {
+            let at = below(at, &param.text);
+            let Some(text) = self.text(node, &at, "a source") else {
+                continue;
+            };
+            if let Ok(source) = text.parse::<Source>() {
+                step.with.insert(param.text.clone(), source);
+            } else {
+                let problem =
+                    Diagnostic::error(Code::BadSource, at, format!("`{text}` names no value"));
+                self.report(node.place, problem.help("write `step`, `step.field`, `input` or `input.field`; fixed values belong in `config`"));
+            }
+        }
+    }
+
+    fn retry(&mut self, node: &Node, at: &str) -> Retry {
+        let mut retry = Retry::default();
+        if let Kind::Scalar(..) = node.kind {
+            retry.max_attempts = self.attempts(node, at).unwrap_or(retry.max_attempts);
+            return retry;
+        }
+        let help = "write `retry: 5`, or `retry: { attempts: 5, backoff: exponential, base: 1s, cap: 5m, jitter: true }`";
+        for (key, node) in self
+            .entries(node, at, "a number of attempts or a policy", help)
+            .unwrap_or_default()
+        {
+            let at = below(at, &key.text);
+            match key.text.as_str() {
+                "attempts" => {
+                    retry.max_attempts = self.attempts(node, &at).unwrap_or(retry.max_attempts);
+                }
+                "backoff" => {
+                    retry.backoff = self
+                        .choice(node, &at, &Backoff::NAMES)
+                        .unwrap_or(retry.backoff);
+                }
+                "base" => retry.base_ms = self.duration(node, &at).unwrap_or(retry.base_ms),
+                "cap" => retry.cap_ms = self.duration(node, &at).unwrap_or(retry.cap_ms),
+                "jitter" => {
+                    retry.jitter = self
+                        .choice(node, &at, &[("true", true), ("false", false)])
+                        .unwrap_or(retry.jitter);
+                }
+                _ => self.unknown_key(key, &at, "a retry policy", &RETRY_KEYS),
+            }
+        }
+        retry
+    }
+
+    fn attempts(&mut self, node: &Node, at: &str) -> Option<u32> {
+        if let Kind::Scalar(text, is_plain) = &node.kind
+            && let Scalar::Number(number) = Scalar::of(text, *is_plain)
+            && let Some(attempts) = number
+                .as_u64()
+                .and_then(|attempts| u32::try_from(attempts).ok())
+        {
+            return Some(attempts);
+        }
+        let problem = Diagnostic::error(
+            Code::BadRetry,
+            at,
+            "attempts are counted by a whole number, the first included",
+        );
+        self.report(
+            node.place,
+            problem.help("write for example `retry: 5`; `retry: 1` is a single attempt"),
+        );
+        None
+    }
+
+    fn duration(&mut self, node: &Node, at: &str) -> Option<u64> {
+        let (found, help) = match &node.kind {
+            Kind::Scalar(text, is_plain) => match Scalar::of(text, *is_plain) {
+                Scalar::Text(text) => match parse_duration(text) {
+                    Some(ms) => return Some(ms),
+                    None => (
+                        format!("`{text}`"),
+                        "write for example `30s`, `5m`, `1h30m` or `250ms`".to_owned(),
+                    ),
+                },
+                Scalar::Number(number) => (format!("`{number}`"), unit_help(&number)),
+                scalar => (
+                    scalar.describe().to_owned(),
+                    "write for example `30s`".to_owned(),
+                ),
+            },
+            _ => ("this".to_owned(), "write for example `30s`".to_owned()),
+        };
+        self.report(
+            node.place,
+            Diagnostic::error(Code::BadDuration, at, format!("{found} is no duration")).help(help),
+        );
+        None
+    }
+}
+
+/// A bare number has no unit; which one was meant, the reader knows.
+fn unit_help(number: &Number) -> String {
+    match number.as_u64() {
+        Some(number) => format!("give the unit: `{number}s` or `{number}ms`"),
+        None => "write whole numbers with units, for example `1m30s`".to_owned(),
+    }
+}
