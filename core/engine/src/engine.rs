@@ -1,0 +1,149 @@
+//! The handle to one Tasker: its pool, its schema and the texts of its hot statements.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, SqlSafeStr, SqlStr};
+use tasker_model::{Error, ErrorKind, Result};
+
+use crate::{Schema, to_error};
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `postgres://user:password@host:port/database`.
+    pub database_url: String,
+    /// The schema; `tasker` by default.
+    pub schema: Schema,
+    /// The pool's largest number of connections; 10 by default. A worker's committers, heartbeat and notifier have their own beside it.
+    pub pool_size: u32,
+}
+
+impl Options {
+    /// Takes the defaults for a database.
+    pub fn new(database_url: impl Into<String>) -> Self {
+        Self {
+            database_url: database_url.into(),
+            schema: Schema::default(),
+            pool_size: 10,
+        }
+    }
+}
+
+/// One Tasker in one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pool: PgPool,
+    connect: Arc<PgConnectOptions>,
+    schema: Schema,
+    pub(crate) sql: Arc<Statements>,
+}
+
+impl Engine {
+    /// Connects. Does not migrate: see [`Engine::migrate`].
+    pub async fn connect(options: &Options) -> Result<Self> {
+        let connect = PgConnectOptions::from_str(&options.database_url)
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("the database address is not a postgres:// URL: {error}"),
+                )
+                .caused_by(error)
+            })?
+            .application_name("tasker")
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
+        let pool = PgPoolOptions::new()
+            .max_connections(options.pool_size)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(connect.clone())
+            .await
+            .map_err(|error| to_error("connecting to the database", error))?;
+        Ok(Self::over(pool, connect, options.schema.clone()))
+    }
+
+    /// Wraps a pool that the application has already; further connections are made with the pool's own options.
+    pub fn from_pool(pool: PgPool, schema: Schema) -> Self {
+        let connect = (*pool.connect_options()).clone();
+        Self::over(pool, connect, schema)
+    }
+
+    fn over(pool: PgPool, connect: PgConnectOptions, schema: Schema) -> Self {
+        let sql = Arc::new(Statements::new(&schema));
+        Self {
+            pool,
+            connect: Arc::new(connect),
+            schema,
+            sql,
+        }
+    }
+
+    /// Returns the pool for everything that is not a worker's hot path.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Returns the schema.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Opens a connection of its own, outside the pool: for committers, heartbeats and listeners.
+    pub async fn open(&self) -> Result<PgConnection> {
+        self.connect
+            .connect()
+            .await
+            .map_err(|error| to_error("connecting to the database", error))
+    }
+
+    /// Takes a connection from the pool.
+    pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
+        self.pool
+            .acquire()
+            .await
+            .map_err(|error| to_error("taking a connection from the pool", error))
+    }
+
+    /// Fills the schema's name into a statement's text. For statements off the hot path; the hot ones are kept filled.
+    pub fn statement(&self, sql: &str) -> SqlStr {
+        AssertSqlSafe(self.schema.fill(sql)).into_sql_str()
+    }
+}
+
+/// The texts of the hot statements, filled once. Their names carry the protocol's number.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) submit: SqlStr,
+    pub(crate) claim: SqlStr,
+    pub(crate) settle: SqlStr,
+    pub(crate) settle_here: SqlStr,
+    pub(crate) pump: SqlStr,
+    pub(crate) take_internal: SqlStr,
+    pub(crate) apply_internal: SqlStr,
+    pub(crate) heartbeat: SqlStr,
+}
+
+impl Statements {
+    fn new(schema: &Schema) -> Self {
+        let call = |function: &str, arguments: usize| {
+            let list = (1..=arguments)
+                .map(|n| format!("${n}"))
+                .collect::<Vec<_>>()
+                .join(", ");
+            AssertSqlSafe(schema.fill(&format!("select * from {{schema}}.{function}({list})")))
+                .into_sql_str()
+        };
+        Self {
+            submit: call("submit_v1", 18),
+            claim: call("claim_v1", 7),
+            settle: call("settle_v1", 22),
+            settle_here: call("settle_here", 10),
+            pump: call("pump_v1", 1),
+            take_internal: call("take_internal_v1", 2),
+            apply_internal: call("apply_internal_v1", 4),
+            heartbeat: call("heartbeat_v1", 11),
+        }
+    }
+}

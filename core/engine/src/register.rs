@@ -1,0 +1,161 @@
+//! Registering workflow revisions and choosing the current one.
+
+use serde::Serialize;
+use sqlx::PgConnection;
+use tasker_model::definition::{Durability, OnFailure};
+use tasker_model::revision::Revision;
+use tasker_model::{Definition, Payload, Result, WorkflowRef};
+
+use crate::{Engine, retrying, to_error};
+
+/// A registered revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id in this database.
+    pub revision_id: i32,
+    /// False where the same content had been registered before.
+    pub created: bool,
+}
+
+#[derive(Serialize)]
+struct StepColumns<'a> {
+    idx: i32,
+    name: &'a str,
+    handler: &'a str,
+    queue: &'a str,
+    priority: Option<i32>,
+    parents: &'a [i32],
+    children: &'a [i32],
+    is_sink: bool,
+    auto: bool,
+    max_attempts: u32,
+    timeout_ms: u64,
+}
+
+impl Engine {
+    /// Registers a revision in a transaction of its own. The first registration of a new content becomes the workflow's current one.
+    /// Idempotent.
+    pub async fn register(&self, revision: &Revision) -> Result<Registered> {
+        let steps: Vec<_> = revision
+            .steps
+            .iter()
+            .map(|s| StepColumns {
+                idx: s.idx,
+                name: &s.name,
+                handler: &s.handler,
+                queue: &s.queue,
+                priority: s.priority.map(tasker_model::definition::Priority::number),
+                parents: &s.parents,
+                children: &s.children,
+                is_sink: s.is_sink,
+                auto: false,
+                max_attempts: s.retry.max_attempts,
+                timeout_ms: s.timeout_ms,
+            })
+            .collect();
+        let steps = Payload::from_value(&steps)?;
+        let definition = &revision.definition;
+        let text = Payload::from_value(definition)?;
+        let check = Payload::from_value(&revision.input_check)?;
+        let sql = self.statement("select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+        let (revision_id, created) = retrying(async || {
+            sqlx::query_as(sql.clone())
+                .bind(&definition.namespace)
+                .bind(&definition.name)
+                .bind(&revision.hash)
+                .bind(&definition.version)
+                .bind(text.get())
+                .bind(check.get())
+                .bind(&definition.search)
+                .bind(match definition.on_failure {
+                    OnFailure::FailFast => "fail_fast",
+                    OnFailure::Continue => "continue",
+                })
+                .bind(match definition.durability {
+                    Durability::Strict => "strict",
+                    Durability::Relaxed => "relaxed",
+                })
+                .bind(steps.get())
+                .fetch_one(self.pool())
+                .await
+                .map_err(|error| {
+                    to_error(
+                        &format!("registering workflow {}", definition.reference()),
+                        error,
+                    )
+                })
+        })
+        .await?;
+        Ok(Registered {
+            revision_id,
+            created,
+        })
+    }
+
+    /// Reads a registered revision back and compiles it.
+    pub async fn revision(&self, conn: &mut PgConnection, revision_id: i32) -> Result<Revision> {
+        let sql =
+            self.statement("select definition::text from {schema}.revision where revision_id = $1");
+        let text: String = sqlx::query_scalar(sql)
+            .bind(revision_id)
+            .fetch_one(conn)
+            .await
+            .map_err(|error| to_error(&format!("reading revision {revision_id}"), error))?;
+        let definition: Definition = Payload::parse(&text)?.to()?;
+        Revision::compile(definition).map_err(|problems| {
+            let list = problems.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
+            tasker_model::Error::new(
+                tasker_model::ErrorKind::Internal,
+                format!("revision {revision_id} of the database does not compile: {list}; is this program older than the one that registered it?"),
+            )
+        })
+    }
+
+    /// Finds a workflow's current revision; `not_found` with the registered names where there is none.
+    pub async fn current_revision(
+        &self,
+        conn: &mut PgConnection,
+        workflow: &WorkflowRef,
+    ) -> Result<i32> {
+        let sql = self.statement(
+            "select w.current_revision, (select string_agg(x.namespace || '.' || x.name, ' ') from {schema}.workflow x) \
+             from (select 1) one left join {schema}.workflow w on w.namespace = $1 and w.name = $2",
+        );
+        let (found, names): (Option<i32>, Option<String>) = sqlx::query_as(sql)
+            .bind(&workflow.namespace)
+            .bind(&workflow.name)
+            .fetch_one(conn)
+            .await
+            .map_err(|error| to_error("finding the workflow", error))?;
+        found.ok_or_else(|| {
+            let known: Vec<&str> = names
+                .as_deref()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            let hint = match tasker_model::nearest(&workflow.to_string(), known.iter().copied()) {
+                Some(near) => format!("did you mean {near}?"),
+                None if known.is_empty() => {
+                    "none is registered yet; a worker registers its own when it starts".to_owned()
+                }
+                None => format!("registered: {}", known.join(", ")),
+            };
+            tasker_model::Error::new(
+                tasker_model::ErrorKind::NotFound,
+                format!("workflow {workflow} is not registered; {hint}"),
+            )
+        })
+    }
+
+    /// Makes a registered revision current: `which` is a hash, a unique start of one, or a version. Answers its hash.
+    pub async fn activate(&self, workflow: &WorkflowRef, which: &str) -> Result<String> {
+        let sql = self.statement("select hash from {schema}.activate_workflow($1, $2, $3)");
+        sqlx::query_scalar(sql)
+            .bind(&workflow.namespace)
+            .bind(&workflow.name)
+            .bind(which)
+            .fetch_one(self.pool())
+            .await
+            .map_err(|error| to_error("activating a revision", error))
+    }
+}
