@@ -38,7 +38,8 @@ pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
                 "steps",
                 format!("{count} steps are more than the {} allowed", limits::STEPS),
             )
-            .help("fan out over a list with a map step, or divide the workflow"),
+            .help("fan out over a list with a map step, or divide the workflow")
+            .on_key(),
         ),
         _ => {}
     }

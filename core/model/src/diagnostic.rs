@@ -6,6 +6,8 @@ mod code;
 mod report;
 pub(crate) mod suggest;
 
+pub use suggest::nearest;
+
 pub use code::Code;
 pub use report::Report;
 

@@ -22,7 +22,7 @@ pub mod source;
 pub mod state;
 
 pub use definition::{Definition, Durability, OnFailure, Priority, StepDefinition};
-pub use diagnostic::{Diagnostic, Report, Severity};
+pub use diagnostic::{Diagnostic, Report, Severity, nearest};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::Graph;
 pub use id::{StepRef, TaskId, WorkflowRef};

@@ -68,7 +68,7 @@ impl Report {
             };
             // Writing to a `String` cannot fail; should drawing fail, the plain line still says everything.
             if handler.render_report(&mut text, &shown).is_err() {
-                let _ = write!(text, "{diagnostic}\n");
+                let _ = writeln!(text, "{diagnostic}");
             }
         }
         text

@@ -4,7 +4,7 @@
 pub(crate) const SUGGESTIONS: usize = 200;
 
 /// Returns the candidate nearest to what was written, if it is near enough to be meant.
-pub(crate) fn nearest<'c>(
+pub fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

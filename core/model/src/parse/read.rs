@@ -52,7 +52,7 @@ const SYNONYMS: [(&str, &str); 14] = [
 pub(super) struct Reader {
     pub(super) problems: Vec<Diagnostic>,
     /// The key, if it has one, and the value of each place.
-    places: HashMap<String, (Option<Place>, Place)>,
+    pub(super) places: HashMap<String, (Option<Place>, Place)>,
     reported: HashSet<String>,
 }
 
@@ -128,6 +128,9 @@ impl Reader {
 
     /// Ties the findings of the rules to the text.
     pub(super) fn adopt(&mut self, findings: Vec<Diagnostic>) {
+        if self.reported.contains("") {
+            return;
+        }
         for finding in findings {
             let mut place = finding.at.as_str();
             let mut is_reported = self.reported.contains(place);

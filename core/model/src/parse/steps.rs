@@ -68,7 +68,8 @@ impl Reader {
                         .unwrap_or_else(|| DEFAULT_QUEUE.to_owned());
                 }
                 "priority" => step.priority = self.choice(node, &at, &Priority::NAMES),
-                "config" => step.config = self.value(node, &at),
+                // Null is none here, as it is in JSON.
+                "config" => step.config = self.value(node, &at).filter(|config| !config.is_null()),
                 _ => self.unknown_key(key, &at, "a step", &STEP_KEYS),
             }
         }
@@ -98,6 +99,8 @@ impl Reader {
     fn retry(&mut self, node: &Node, at: &str) -> Retry {
         let mut retry = Retry::default();
         if let Kind::Scalar(..) = node.kind {
+            self.places
+                .insert(below(at, "attempts"), (None, node.place));
             retry.max_attempts = self.attempts(node, at).unwrap_or(retry.max_attempts);
             return retry;
         }
