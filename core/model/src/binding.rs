@@ -42,31 +42,34 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
             );
             continue;
         };
+        let params = signature
+            .params
+            .iter()
+            .map(|param| param.name.as_str())
+            .filter(|name| *name != CTX);
+        let mut meant = Vec::new();
         for param in step
             .with
             .keys()
             .filter(|param| *param != CTX && signature.param(param).is_none())
         {
-            let params = signature
-                .params
-                .iter()
-                .map(|param| param.name.as_str())
-                .filter(|name| *name != CTX);
+            meant.extend(nearest(param, params.clone()));
+            let message = format!("`{}` has no parameter `{param}`", step.call);
             problems.push(
                 Diagnostic::error(
                     Code::UnknownParameter,
                     format!("{at}.with.{param}"),
-                    format!("`{}` has no parameter `{param}`", step.call),
+                    message,
                 )
-                .maybe_help(did_you_mean(param, params))
+                .maybe_help(did_you_mean(param, params.clone()))
                 .on_key(),
             );
         }
-        for param in signature
-            .params
-            .iter()
-            .filter(|param| !is_bound(definition, step, param))
-        {
+        // A parameter that is bound under a misspelt name is one mistake, not two.
+        let is_missing = |param: &&Param| {
+            !is_bound(definition, step, param) && !meant.contains(&param.name.as_str())
+        };
+        for param in signature.params.iter().filter(is_missing) {
             problems.push(unbound(definition, signatures, step, signature, param));
         }
     }

@@ -251,3 +251,38 @@ impl StepDefinition {
         names
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_canonical_json() {
+        let mut definition = Definition::new("orders");
+        definition.namespace = "shop".to_owned();
+        let mut charge = StepDefinition::new("charge", "orders.charge");
+        charge.with.insert(
+            "total".to_owned(),
+            Source::Step {
+                step: "validate".to_owned(),
+                path: vec!["total".to_owned()],
+            },
+        );
+        charge.retry = Retry::attempts(5);
+        let mut confirm = StepDefinition::new("confirm", "orders.confirm");
+        confirm.after = vec!["validate".to_owned(), "charge".to_owned()];
+        confirm.timeout_ms = 90_000;
+        definition.steps = vec![
+            StepDefinition::new("validate", "orders.validate"),
+            charge,
+            confirm,
+        ];
+        // printf of: {"name":"orders","namespace":"shop","steps":{"charge":{"call":"orders.charge","retry":5,
+        // "with":{"total":"validate.total"}},"confirm":{"after":["charge","validate"],"call":"orders.confirm",
+        // "timeout":"1m30s"},"validate":{"call":"orders.validate"}}} in one line, through sha256sum.
+        assert_eq!(
+            definition.content_hash(),
+            "528531ce46a3c3ffb2286ae9fd296f059e2d0aead373822cf1dc44a29eeb653e"
+        );
+    }
+}

@@ -1,5 +1,26 @@
 //! Pure types and rules of Tasker, without any I/O: definitions and their diagnostics, the compiled
 //! graph, bindings, the wire contract (step input, outcome), retry, states and the one error kind.
+//!
+//! ```
+//! use tasker_model::{Revision, parse::parse};
+//!
+//! let text = "
+//! name: order_processing
+//! steps:
+//!   validate: { call: orders.validate_cart }
+//!   charge: { call: orders.charge_payment, with: { total: validate.total }, retry: 5 }
+//! ";
+//! let definition = parse(text, "order_processing.yaml").expect("a correct definition");
+//! let revision = Revision::compile(definition).expect("a correct definition");
+//! assert_eq!(revision.steps[1].parents, [0]);
+//!
+//! let report = parse(&text.replace("validate.total", "validte.total"), "order_processing.yaml").unwrap_err();
+//! assert_eq!(
+//!     report.short().trim(),
+//!     "order_processing.yaml:5:57: error[TSK0120]: step `charge` depends on `validte`, which does not exist \
+//!      (did you mean `validate`?)"
+//! );
+//! ```
 
 pub mod binding;
 mod check;

@@ -33,10 +33,6 @@ pub const DELIVERIES: i32 = 5;
 pub const KEY_BYTES: usize = 512;
 /// Characters of a handler's name.
 pub const HANDLER_NAME_CHARS: usize = 200;
-/// Bytes of a failure's message; what a person reads, not where data travels.
-pub const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
-/// Lines of a backtrace kept with a failure.
-pub const BACKTRACE_LINES: usize = 200;
 /// Bytes of a definition's text.
 pub const DEFINITION_BYTES: usize = 1024 * 1024;
 /// Attempts that a retry policy may ask for.

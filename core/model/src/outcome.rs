@@ -3,14 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{Error, ErrorKind, Result},
-    id::WorkflowRef,
-    limits,
-    payload::{Payload, check_payload},
-};
+use crate::{error::ErrorKind, id::WorkflowRef, payload::Payload};
+
+mod check;
+mod wire;
 
 /// What a handler, or the worker in its place, reports for a step.
 ///
@@ -116,7 +114,7 @@ pub struct StepFailure {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
+        deserialize_with = "wire::present"
     )]
     pub details: Option<Payload>,
 }
@@ -211,210 +209,4 @@ impl Outcome {
     pub fn failure(error: StepFailure) -> Self {
         Self::Failure { error }
     }
-
-    /// Refuses what could not be stored, before it enters a batch with others; kind `result_rejected`.
-    pub fn check(&self) -> Result<()> {
-        let check = |payload: &Payload, limit, what: &str| {
-            check_payload(ErrorKind::ResultRejected, payload.get(), limit, what)
-        };
-        match self {
-            Outcome::Success { value, metadata } => {
-                check(value, limits::RESULT_BYTES, "the result")?;
-                metadata.iter().try_for_each(|(key, value)| {
-                    check_text(key, "a metadata key")?;
-                    check(value, limits::RESULT_BYTES, "the metadata")
-                })?;
-                let size: usize = metadata
-                    .iter()
-                    .map(|(key, value)| key.len() + value.get().len())
-                    .sum();
-                within(size, limits::RESULT_BYTES, "the metadata")
-            }
-            Outcome::Failure { error } => {
-                for text in [
-                    Some(&error.message),
-                    error.code.as_ref(),
-                    error.class.as_ref(),
-                ]
-                .into_iter()
-                .flatten()
-                {
-                    check_text(text, "the error")?;
-                }
-                error
-                    .backtrace
-                    .iter()
-                    .try_for_each(|line| check_text(line, "the backtrace"))?;
-                error.details.as_ref().map_or(Ok(()), |details| {
-                    check(details, limits::ERROR_DETAILS_BYTES, "the error details")
-                })
-            }
-            Outcome::Decision { steps, value } => {
-                steps
-                    .iter()
-                    .try_for_each(|step| check_text(step, "a step's name"))?;
-                check(value, limits::RESULT_BYTES, "the result")
-            }
-            Outcome::Batches { cursors: items, .. } | Outcome::Map { items, .. } => {
-                if items.len() > limits::MAP_ITEMS {
-                    return Err(Error::new(
-                        ErrorKind::ResultRejected,
-                        format!(
-                            "{} items are more than the {} of one map; divide them first",
-                            items.len(),
-                            limits::MAP_ITEMS
-                        ),
-                    ));
-                }
-                items
-                    .iter()
-                    .try_for_each(|item| check(item, limits::RESULT_BYTES, "an item"))?;
-                within(
-                    items.iter().map(|item| item.get().len()).sum(),
-                    limits::ITEMS_BYTES,
-                    "the item list",
-                )
-            }
-            Outcome::Checkpoint {
-                cursor,
-                accumulated,
-                ..
-            } => {
-                check(cursor, limits::RESULT_BYTES, "the cursor")?;
-                accumulated.as_ref().map_or(Ok(()), |value| {
-                    check(value, limits::RESULT_BYTES, "the accumulated value")
-                })
-            }
-            Outcome::Child { input, .. } => check(input, limits::INPUT_BYTES, "the child's input"),
-            Outcome::Wait { default, .. } => default.as_ref().map_or(Ok(()), |value| {
-                check(value, limits::RESULT_BYTES, "the default")
-            }),
-            Outcome::Settled | Outcome::Cancelled => Ok(()),
-        }
-    }
 }
-
-fn check_text(text: &str, what: &str) -> Result<()> {
-    if text.contains('\0') {
-        return Err(Error::new(
-            ErrorKind::ResultRejected,
-            format!("{what} contains a NUL character, which PostgreSQL cannot store; remove it"),
-        ));
-    }
-    within(text.len(), limits::ERROR_DETAILS_BYTES, what)
-}
-
-fn within(size: usize, limit: usize, what: &str) -> Result<()> {
-    if size <= limit {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::ResultRejected,
-        format!(
-            "{what} has {size} bytes, the limit is {limit}; store it elsewhere and return a reference"
-        ),
-    ))
-}
-
-/// Reads a field that is there, so that `null` is a value and only absence is none.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
-    Payload::deserialize(deserializer).map(Some)
-}
-
-/// All fields of all outcomes. Serde's own tagged enums read through a buffer in which a payload loses its text
-/// (and `1.10` its zero); a flat struct reads straight from the document.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wire {
-    outcome: String,
-    #[serde(default, deserialize_with = "present")]
-    value: Option<Payload>,
-    #[serde(default)]
-    metadata: BTreeMap<String, Payload>,
-    error: Option<StepFailure>,
-    steps: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    items: Option<Payload>,
-    cursors: Option<Vec<Payload>>,
-    step: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    cursor: Option<Payload>,
-    #[serde(default, deserialize_with = "present")]
-    accumulated: Option<Payload>,
-    workflow: Option<WorkflowRef>,
-    #[serde(default, deserialize_with = "present")]
-    input: Option<Payload>,
-    signal: Option<String>,
-    until: Option<DateTime<Utc>>,
-    timeout_ms: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    default: Option<Payload>,
-}
-
-impl<'de> Deserialize<'de> for Outcome {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Wire::deserialize(deserializer)?.into_outcome()
-    }
-}
-
-impl Wire {
-    fn into_outcome<E: de::Error>(self) -> Result<Outcome, E> {
-        let items = |items: Option<Payload>| items.ok_or_else(|| E::missing_field("items"));
-        Ok(match self.outcome.as_str() {
-            // A handler without a result may leave the value out: nothing and null are the same result.
-            "success" => Outcome::Success {
-                value: self.value.unwrap_or_else(Payload::null),
-                metadata: self.metadata,
-            },
-            "failure" => Outcome::Failure {
-                error: self.error.ok_or_else(|| E::missing_field("error"))?,
-            },
-            "decision" => Outcome::Decision {
-                steps: self.steps.ok_or_else(|| E::missing_field("steps"))?,
-                value: self.value.unwrap_or_else(Payload::null),
-            },
-            "batches" => Outcome::Batches {
-                items: items(self.items)?.to().map_err(E::custom)?,
-                cursors: self.cursors.ok_or_else(|| E::missing_field("cursors"))?,
-            },
-            "map" => Outcome::Map {
-                step: self.step.ok_or_else(|| E::missing_field("step"))?,
-                items: items(self.items)?.to().map_err(E::custom)?,
-            },
-            "checkpoint" => Outcome::Checkpoint {
-                cursor: self.cursor.ok_or_else(|| E::missing_field("cursor"))?,
-                items: items(self.items)?.to().map_err(E::custom)?,
-                accumulated: self.accumulated,
-            },
-            "child" => Outcome::Child {
-                workflow: self.workflow.ok_or_else(|| E::missing_field("workflow"))?,
-                input: self.input.ok_or_else(|| E::missing_field("input"))?,
-            },
-            "wait" if self.signal.is_none() && self.until.is_none() => {
-                return Err(E::missing_field("signal"));
-            }
-            "wait" => Outcome::Wait {
-                signal: self.signal,
-                until: self.until,
-                timeout_ms: self.timeout_ms,
-                default: self.default,
-            },
-            "settled" => Outcome::Settled,
-            "cancelled" => Outcome::Cancelled,
-            other => return Err(E::unknown_variant(other, NAMES)),
-        })
-    }
-}
-
-const NAMES: &[&str] = &[
-    "success",
-    "failure",
-    "decision",
-    "batches",
-    "map",
-    "checkpoint",
-    "child",
-    "wait",
-    "settled",
-    "cancelled",
-];

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result};
 
 mod check;
+mod floats;
 mod path;
 
 pub use check::check_payload;
@@ -29,9 +30,11 @@ impl Payload {
         RawValue::from_string("{}".to_owned()).map_or_else(|_| Self::null(), Self)
     }
 
-    /// Writes a value as JSON.
+    /// Writes a value as JSON. NaN and infinities are refused: `serde_json` would write `null` for them.
     pub fn from_value(value: &(impl Serialize + ?Sized)) -> Result<Self> {
-        serde_json::value::to_raw_value(value)
+        value
+            .serialize(floats::Finite)
+            .and_then(|()| serde_json::value::to_raw_value(value))
             .map(Self)
             .map_err(|cause| {
                 Error::new(
@@ -146,6 +149,42 @@ mod tests {
         }
         assert!(Payload::parse("{").is_err());
         assert!(Payload::parse("1 2").is_err());
+    }
+
+    #[test]
+    fn floats_that_json_cannot_write_are_refused() {
+        #[derive(Serialize)]
+        struct Reading<'r> {
+            name: &'r str,
+            values: Vec<Option<f64>>,
+            raw: Payload,
+            tagged: Tagged,
+        }
+        #[derive(Serialize)]
+        enum Tagged {
+            Pair(u8, f32),
+        }
+        let reading = |value, pair| Reading {
+            name: "a",
+            values: vec![None, Some(value)],
+            raw: Payload::parse("1.10").unwrap(),
+            tagged: Tagged::Pair(1, pair),
+        };
+        assert_eq!(
+            Payload::from_value(&reading(1.5, 2.0)).unwrap().get(),
+            r#"{"name":"a","values":[null,1.5],"raw":1.10,"tagged":{"Pair":[1,2.0]}}"#
+        );
+        assert!(
+            Payload::from_value(&reading(f64::NAN, 2.0))
+                .unwrap_err()
+                .message
+                .contains("NaN")
+        );
+        assert!(Payload::from_value(&reading(1.0, f32::INFINITY)).is_err());
+        assert!(
+            Payload::from_value(&std::collections::BTreeMap::from([(1, f64::NEG_INFINITY)]))
+                .is_err()
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::{
 
 /// How many places of a wrong input are told in full; more would bury the first.
 const SHOWN_PLACES: usize = 20;
+/// How much of one complaint is told: it may quote the value, which may be large.
+const SHOWN_CHARS: usize = 300;
 
 /// The compiled form of a definition, identified by its content hash.
 #[derive(Clone)]
@@ -157,33 +159,46 @@ impl Revision {
         let Some(validator) = &self.validator else {
             return Ok(());
         };
-        let places: Vec<(String, String)> = validator
-            .iter_errors(&value)
-            .map(|error| (error.instance_path().to_string(), error.to_string()))
+        let mut failures = validator.iter_errors(&value);
+        let shown: Vec<(String, String)> = failures
+            .by_ref()
+            .take(SHOWN_PLACES)
+            .map(|failure| {
+                (
+                    failure.instance_path().to_string(),
+                    shorten(failure.to_string()),
+                )
+            })
             .collect();
-        if places.is_empty() {
+        if shown.is_empty() {
             return Ok(());
         }
-        let shown = places.iter().take(SHOWN_PLACES).map(|(pointer, what)| {
-            if pointer.is_empty() {
-                what.clone()
-            } else {
-                format!("{pointer}: {what}")
-            }
+        let told = shown.iter().map(|(pointer, what)| match pointer.as_str() {
+            "" => what.clone(),
+            pointer => format!("{pointer}: {what}"),
         });
         let mut message = format!(
             "the input does not satisfy {workflow}: {}",
-            shown.collect::<Vec<_>>().join("; ")
+            told.collect::<Vec<_>>().join("; ")
         );
-        if places.len() > SHOWN_PLACES {
-            let _ = write!(message, "; and {} more", places.len() - SHOWN_PLACES);
+        let hidden = failures.count();
+        if hidden > 0 {
+            let _ = write!(message, "; and {hidden} more");
         }
         let error = Error::new(ErrorKind::InputInvalid, message);
-        Err(places
+        Err(shown
             .into_iter()
-            .take(SHOWN_PLACES)
             .fold(error, |error, (pointer, _)| error.with("pointer", pointer)))
     }
+}
+
+/// Cuts a complaint that quotes a large value.
+fn shorten(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(SHOWN_CHARS) {
+        text.truncate(at);
+        text.push_str(" ...");
+    }
+    text
 }
 
 fn binding(definition: &Definition, param: &str, source: &Source) -> Binding {
@@ -352,6 +367,12 @@ mod tests {
             ]
         );
         assert_eq!(problems[2].help.as_deref(), Some("did you mean `charge`?"));
+    }
+
+    #[test]
+    fn a_revision_is_shared_between_threads() {
+        fn is_shared<T: Send + Sync>(_: &T) {}
+        is_shared(&Revision::compile(orders()).unwrap());
     }
 
     #[test]
