@@ -1,0 +1,23 @@
+//! What is there: tasks, steps, events, workflows, queues, workers, for the CLI and the HTTP surface. Reads only.
+//!
+//! The structs are the answers: their field names are stable, times are RFC 3339, payloads are the database's own text.
+
+mod detail;
+mod display;
+mod events;
+mod find;
+mod health;
+mod output;
+mod queues;
+mod tasks;
+mod workers;
+mod workflows;
+
+pub use detail::{StepRow, TaskDetail};
+pub use display::StepDisplay;
+pub use events::EventRow;
+pub use health::{Breach, Facts, UnservedHandler};
+pub use queues::QueueRow;
+pub use tasks::{TaskFilter, TaskRow};
+pub use workers::{WorkerRow, WorkerState};
+pub use workflows::{RevisionRow, WorkflowDetail, WorkflowRow, WorkflowStepRow};

@@ -1,0 +1,29 @@
+-- A task's steps with what is known beside their rows: the hold, the timer, the worker that runs them, the last attempt's end.
+-- Index: step_pkey, workflow_step_pkey, hold_pkey, timer_step, lease_view_pkey, event_task.
+with last as (
+  select distinct on (e.idx) e.idx, e.at, e.duration_ms, e.worker_id
+  from {schema}.task k join {schema}.event e on e.task_id = k.task_id and e.at >= k.created_at
+  where k.task_id = $1 and e.idx is not null and e.kind in ('done', 'failed', 'retry', 'cancelled')
+  order by e.idx, e.at desc, e.event_id desc)
+select s.idx, coalesce(s.name, d.name) as name, s.state::text as state, s.skipped_as, s.gen, s.run, s.attempt, s.priority, s.parents,
+  s.is_sink, s.result::text as result, s.error::text as error, s.checkpoint::text as checkpoint, s.finished_at,
+  d.max_attempts, d.timeout_ms, g.queue, g.queue_id, h.name as handler,
+  o.reason as held, o.held_at, t.due_at, l.started_at as lease_started_at, l.lease_until, lw.name as lease_worker,
+  last.at as last_at, last.duration_ms, ew.name as last_worker
+from {schema}.task k
+join {schema}.step s on s.task_id = k.task_id
+left join {schema}.workflow_step d on d.revision_id = k.revision_id and d.idx = s.idx
+left join {schema}.target g on g.target_id = s.target_id
+left join {schema}.handler h on h.handler_id = g.handler_id
+left join {schema}.hold o on o.task_id = s.task_id and o.idx = s.idx and o.gen = s.gen
+left join {schema}.timer t on t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'run'
+left join lateral (
+  select v.started_at, v.lease_until, v.worker_id from {schema}.lease_view v
+  where v.task_id = s.task_id and v.idx = s.idx and v.gen = s.gen and v.lease_until > {schema}.now()
+  order by v.started_at desc limit 1
+) l on true
+left join {schema}.worker lw on lw.worker_id = l.worker_id
+left join last on last.idx = s.idx
+left join {schema}.worker ew on ew.worker_id = last.worker_id
+where k.task_id = $1
+order by s.idx
