@@ -127,10 +127,13 @@ fn the_right_spelling_is_suggested() {
 fn a_file_beyond_the_limit_is_refused_without_being_read() {
     let text = format!("name: orders\n# {}\n", "x".repeat(DEFINITION_BYTES));
     let report = parse(&text, "big.yaml").unwrap_err();
-    assert_eq!(
-        report.short(),
-        format!("{}\n", report.to_string().trim_end())
+    assert!(
+        report
+            .short()
+            .starts_with("big.yaml:1:1: error[TSK0111]: the file has "),
+        "{report}"
     );
+    assert!(report.source.is_empty());
     assert_eq!(report.diagnostics[0].code, Code::TooLarge);
     assert!(report.render(false).contains("TSK0111"));
 }
