@@ -1,7 +1,7 @@
 //! Reads a workflow from YAML and reports every mistake at once, each with its place in the text.
 //!
 //! Three passes: `node` makes a tree that knows where everything stands, `read` turns it into a definition and notes
-//! what has the wrong shape, then the rules of [`crate::check`] and [`crate::binding`] look at the definition.
+//! what has the wrong shape, then the rules of `check` and [`crate::binding`] look at the definition.
 //! What they find is tied to the text by the place's path. A rule's finding at or below a place that was already
 //! reported is dropped: it would be a consequence, not a mistake of its own.
 
