@@ -93,9 +93,12 @@ begin
       return query select h.* from {schema}.hand_over(v_task, v_idx, v_gen, null, null, '{}', '{}', 0, v_now, v_now) h;
     end if;
   end loop;
-  select 'next', greatest(0, ceil(extract(epoch from min(t.due_at) - v_now) * 1000))::bigint into v_row.kind, v_row.amount
-  from {schema}.timer t
-  where not {schema}.is_test_session() or t.task_id in (select x.task_id from {schema}.test_task x);
+  select 'next', ceil(extract(epoch from greatest(m.due_at, v_now) - v_now) * 1000)::bigint into v_row.kind, v_row.amount
+  from (
+    select min(t.due_at) as due_at from {schema}.timer t
+    where not {schema}.is_test_session() or t.task_id in (select x.task_id from {schema}.test_task x)
+  ) m
+  where m.due_at is not null;
   if v_row.amount is not null then
     return next v_row;
   end if;

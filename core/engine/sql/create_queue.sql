@@ -124,7 +124,8 @@ begin
 create or replace function {schema}.drop_v1_@id@(p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[])
 returns setof int language plpgsql as $f$
 begin@body@
-end $f$$sql$, '@id@', p_id::text), '@body@', v_drop);
+end $f$
+$sql$, '@id@', p_id::text), '@body@', v_drop);
 
   -- Inserts messages: visible now or at `due`, or already leased to the caller. Answers a row per leased one, and how many are not.
   execute replace(replace($sql$
@@ -135,7 +136,8 @@ returns table (band smallint, msg_id bigint, task_id uuid, idx int, gen int, amo
 declare
   v_lease bool;
 begin@body@
-end $f$$sql$, '@id@', p_id::text), '@body@', v_put);
+end $f$
+$sql$, '@id@', p_id::text), '@body@', v_put);
 
   -- Leases visible messages. A band's unused quota falls to the lower bands, and in a second pass to the higher ones.
   execute replace(replace($sql$
@@ -152,7 +154,8 @@ begin
   for v_pass in 1..2 loop@body@
     exit when v_carry = 0;
   end loop;
-end $f$$sql$, '@id@', p_id::text), '@body@', v_take);
+end $f$
+$sql$, '@id@', p_id::text), '@body@', v_take);
 
   -- Extends leases; answers the ordinals that are still the caller's. Skips locked rows, so it never waits for a settle.
   execute replace(replace($sql$
@@ -160,5 +163,6 @@ create or replace function {schema}.beat_v1_@id@(
   p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[], p_until timestamptz)
 returns setof int language plpgsql as $f$
 begin@body@
-end $f$$sql$, '@id@', p_id::text), '@body@', v_beat);
+end $f$
+$sql$, '@id@', p_id::text), '@body@', v_beat);
 end $$;

@@ -56,7 +56,7 @@ begin
       update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
         state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
       from (
-        select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2
+        select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
       ) d
       where c.task_id = d.task_id and c.idx = d.idx
       returning c.task_id, c.idx, c.state, c.run, c.attempt, c.waits, c.auto or c.blocked > 0 as cascades),

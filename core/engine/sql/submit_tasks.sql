@@ -176,6 +176,10 @@ begin
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor, reason)
   select p_now, k.task_id, k.idx, 'skipped', 0, 1, p_actor, 'skipped at submit' from skipped k;
   for v_task in select u.id from unnest(p_ids, p_skip, p_new) as u(id, skip, new) where u.new and u.skip is not null order by 1 loop
+    -- A step whose dependents are all skipped is what the task now waits for.
+    update {schema}.step s set is_sink = true
+    where s.task_id = v_task and not s.is_sink and s.state in ('waiting', 'ready') and not exists (
+      select from {schema}.step c where c.task_id = v_task and c.idx = any(s.children) and c.state in ('waiting', 'ready'));
     perform {schema}.recount(v_task);
     perform {schema}.cascade_steps(v_task, p_now);
     perform {schema}.finish_if_done(v_task, p_now);

@@ -25,7 +25,7 @@ impl Engine {
             ));
         }
         let sql = self.statement("select {schema}.cancel($1, $2, $3)");
-        let state: String = retrying(async || {
+        let state: String = retrying!(
             sqlx::query_scalar(sql.clone())
                 .bind(task.0)
                 .bind(actor)
@@ -33,8 +33,7 @@ impl Engine {
                 .fetch_one(self.pool())
                 .await
                 .map_err(|error| to_error("cancelling", error))
-        })
-        .await?;
+        )?;
         if state == "ending" {
             Ok(CancelReply::Ending)
         } else {

@@ -73,16 +73,33 @@ fn sqlstate(error: &Error) -> Option<&str> {
         .map(|(_, code)| code.as_str())
 }
 
-/// Runs a transaction, and again where a deadlock or a serialisation failure ended it, five times at most.
-pub async fn retrying<T>(mut run: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let mut repeats = 0;
-    loop {
-        match run().await {
-            Err(error) if is_retryable(&error) && repeats < REPEATS => {
-                tracing::warn!(%error, "the transaction lost against another one and is repeated");
-                repeats += 1;
-            }
-            result => return result,
+/// Counts how often a transaction was repeated.
+#[derive(Debug, Default)]
+pub struct Repeats(usize);
+
+impl Repeats {
+    /// Says whether to run the transaction again: a deadlock or a serialisation failure ended it, and not yet five times.
+    pub fn again(&mut self, error: &Error) -> bool {
+        let again = is_retryable(error) && self.0 < REPEATS;
+        if again {
+            tracing::warn!(%error, "the transaction lost against another one and is repeated");
+            self.0 += 1;
         }
+        again
     }
+}
+
+/// Runs a transaction, and again where a deadlock or a serialisation failure ended it, five times at most. The expression awaits it.
+/// A macro, since a closure that lends to its future cannot be shown to be `Send`.
+#[macro_export]
+macro_rules! retrying {
+    ($run:expr) => {{
+        let mut repeats = $crate::Repeats::default();
+        loop {
+            match $run {
+                Err(error) if repeats.again(&error) => {}
+                result => break result,
+            }
+        }
+    }};
 }

@@ -3,7 +3,7 @@
 //! **Lock order** (every writer): (1) messages, by queue id, band and message id; (2) steps: own steps and their children in one
 //! statement ordered by (task, idx), or all steps of a task where an outcome may end it; (3) tasks by id; (4) holds, targets and
 //! limits by key. State and `gen` are tested after the lock, in a later statement. Operator verbs take the same order and never touch
-//! messages. A deadlock is a bug; callers still repeat 40P01 and 40001 five times (see [`retrying`]).
+//! messages. A deadlock is a bug; callers still repeat 40P01 and 40001 five times (see [`retrying!`]).
 //!
 //! One call of [`pgmq::settle`] is one statement, one commit, for as many outcomes as have gathered.
 
@@ -14,6 +14,7 @@ mod error;
 pub mod hot;
 mod install;
 pub mod pgmq;
+pub mod queries;
 mod register;
 mod schema;
 mod settle;
@@ -24,7 +25,7 @@ mod workers;
 
 pub use control::CancelReply;
 pub use engine::{Engine, Options};
-pub use error::{is_data_error, is_retryable, retrying, to_error};
+pub use error::{Repeats, is_data_error, is_retryable, to_error};
 pub use hot::{Claimed, Finished, Lease, Refusal, Refused, Reply, Submitted, Verdict};
 pub use install::Installation;
 pub use register::Registered;

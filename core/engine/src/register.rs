@@ -58,7 +58,7 @@ impl Engine {
         let text = Payload::from_value(definition)?;
         let check = Payload::from_value(&revision.input_check)?;
         let sql = self.statement("select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
-        let (revision_id, created) = retrying(async || {
+        let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(&definition.namespace)
                 .bind(&definition.name)
@@ -84,8 +84,7 @@ impl Engine {
                         error,
                     )
                 })
-        })
-        .await?;
+        )?;
         Ok(Registered {
             revision_id,
             created,

@@ -98,25 +98,20 @@ impl Engine {
         let sql = self.statement(
             "select handler_id, namespace, name from {schema}.announce_v1($1, $2, $3, $4)",
         );
-        retrying(async || {
-            let rows = sqlx::query_as::<_, (i32, String, String)>(sql.clone())
+        let rows: Vec<(i32, String, String)> = retrying!(
+            sqlx::query_as(sql.clone())
                 .bind(worker_id)
                 .bind(kind)
                 .bind(&namespaces)
                 .bind(&names)
                 .fetch_all(self.pool())
                 .await
-                .map_err(|error| to_error("announcing handlers", error))?;
-            Ok(rows
-                .into_iter()
-                .map(|(handler_id, namespace, name)| Announced {
-                    handler_id,
-                    namespace,
-                    name,
-                })
-                .collect())
-        })
-        .await
+                .map_err(|error| to_error("announcing handlers", error))
+        )?;
+        Ok(rows
+            .into_iter()
+            .map(|(handler_id, namespace, name)| Announced { handler_id, namespace, name })
+            .collect())
     }
 
     /// Finds the queues that these handlers' steps go to, of the worker's kind, and records that the worker serves them. `only` narrows
