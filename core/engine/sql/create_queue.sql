@@ -104,13 +104,13 @@ begin
       select u.ord, u.msg_id, u.read_ct from unnest(p_ord, p_band, p_msg, p_read_ct) as u(ord, band, msg_id, read_ct)
       where u.band = @band@),
     locked as materialized (
-      select q.msg_id from @q@ q join mine m on q.msg_id = m.msg_id and q.read_ct = m.read_ct
+      select m.ord, q.msg_id from @q@ q join mine m on q.msg_id = m.msg_id and q.read_ct = m.read_ct
       order by q.msg_id for update of q skip locked),
     extended as (
-      update @q@ q set vt = p_until from locked l where q.msg_id = l.msg_id returning q.msg_id)
+      update @q@ q set vt = p_until from locked l where q.msg_id = l.msg_id)
     -- A row that is there and was skipped is being settled: it is not lost.
     select m.ord from mine m
-    where exists (select from extended e where e.msg_id = m.msg_id)
+    where exists (select from locked l where l.ord = m.ord)
        or exists (select from @q@ q where q.msg_id = m.msg_id and q.read_ct = m.read_ct);
   end if;$sql$, '@q@', v_q), '@band@', v_band);
       -- Hand-off yields to a message of a higher band that has waited.

@@ -110,7 +110,11 @@ impl Engine {
         )?;
         Ok(rows
             .into_iter()
-            .map(|(handler_id, namespace, name)| Announced { handler_id, namespace, name })
+            .map(|(handler_id, namespace, name)| Announced {
+                handler_id,
+                namespace,
+                name,
+            })
             .collect())
     }
 

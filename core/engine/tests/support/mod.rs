@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-use tasker_engine::{Caller, Change, Claimed, Engine, Lease, NewWorker, Reply, Root, Schema, Settlement, Submission, pgmq};
+use tasker_engine::{
+    Caller, Change, Claimed, Engine, Lease, NewWorker, Reply, Root, Schema, Settlement, Submission,
+    pgmq,
+};
 use tasker_model::outcome::StepFailure;
 use tasker_model::revision::Revision;
 use tasker_model::{ErrorKind, Payload, TaskId};
@@ -19,19 +22,32 @@ pub struct Db {
 
 pub async fn db() -> Db {
     let database = tasker_testkit::database("tasker_engine", async |url| {
-        let engine = Engine::connect(&tasker_engine::Options::new(url)).await.unwrap();
+        let engine = Engine::connect(&tasker_engine::Options::new(url))
+            .await
+            .unwrap();
         engine.migrate().await.unwrap();
-        tasker_engine::clock::set_test_mode(&mut engine.acquire().await.unwrap(), &Schema::default(), true).await.unwrap();
+        tasker_engine::clock::set_test_mode(
+            &mut engine.acquire().await.unwrap(),
+            &Schema::default(),
+            true,
+        )
+        .await
+        .unwrap();
         engine.pool().close().await;
     })
     .await;
     let pool = database.pool().await;
     let engine = Engine::from_pool(pool.clone(), Schema::default());
-    Db { database, pool, engine }
+    Db {
+        database,
+        pool,
+        engine,
+    }
 }
 
 pub fn compile(yaml: &str) -> Revision {
-    let definition = tasker_model::parse::parse(yaml, "test.yaml").unwrap_or_else(|report| panic!("{}", report.render(false)));
+    let definition = tasker_model::parse::parse(yaml, "test.yaml")
+        .unwrap_or_else(|report| panic!("{}", report.render(false)));
     Revision::compile(definition).unwrap()
 }
 
@@ -80,10 +96,17 @@ impl Db {
             })
             .await
             .unwrap();
-        let names: Vec<_> = handlers.iter().map(|h| ("default".to_owned(), (*h).to_owned())).collect();
+        let names: Vec<_> = handlers
+            .iter()
+            .map(|h| ("default".to_owned(), (*h).to_owned()))
+            .collect();
         let announced = self.engine.announce(worker_id, kind, &names).await.unwrap();
         let handlers: Vec<i32> = announced.iter().map(|a| a.handler_id).collect();
-        let queues = self.engine.serve_queues(worker_id, kind, &handlers, &[]).await.unwrap();
+        let queues = self
+            .engine
+            .serve_queues(worker_id, kind, &handlers, &[])
+            .await
+            .unwrap();
         Hand {
             engine: self.engine.clone(),
             conn: self.engine.open().await.unwrap(),
@@ -102,21 +125,35 @@ impl Db {
     }
 
     pub async fn submit(&self, revision_id: i32, input: &str) -> TaskId {
-        self.submit_with(Submission::new(revision_id, Payload::parse(input).unwrap())).await
+        self.submit_with(Submission::new(revision_id, Payload::parse(input).unwrap()))
+            .await
     }
 
     pub async fn submit_with(&self, submission: Submission) -> TaskId {
         let mut conn = self.engine.acquire().await.unwrap();
-        self.engine.submit(&mut conn, &[submission], None, Root::Anyone).await.unwrap().submitted[0].task_id
+        self.engine
+            .submit(&mut conn, &[submission], None, Root::Anyone)
+            .await
+            .unwrap()
+            .submitted[0]
+            .task_id
     }
 
     pub async fn task_state(&self, task: TaskId) -> String {
-        self.text("select state::text from tasker.task where task_id = $1", task).await
+        self.text(
+            "select state::text from tasker.task where task_id = $1",
+            task,
+        )
+        .await
     }
 
     /// The states of a task's steps by idx, as one line.
     pub async fn steps(&self, task: TaskId) -> String {
-        self.text("select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1", task).await
+        self.text(
+            "select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1",
+            task,
+        )
+        .await
     }
 
     /// The kinds of a task's events in order, steps as `idx:kind`.
@@ -125,7 +162,12 @@ impl Db {
     }
 
     pub async fn text(&self, sql: &'static str, task: TaskId) -> String {
-        sqlx::query_scalar::<_, Option<String>>(sql).bind(task.0).fetch_one(&self.pool).await.unwrap().unwrap_or_default()
+        sqlx::query_scalar::<_, Option<String>>(sql)
+            .bind(task.0)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+            .unwrap_or_default()
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
@@ -133,13 +175,17 @@ impl Db {
     }
 
     pub async fn messages(&self) -> i64 {
-        self.count("select count(*) from tasker.all_messages()").await
+        self.count("select count(*) from tasker.all_messages()")
+            .await
     }
 
     /// Every invariant, over everything.
     pub async fn check(&self) {
         let broken: Vec<(String, Option<uuid::Uuid>, Option<i32>, String)> =
-            sqlx::query_as("select * from tasker.check_invariants()").fetch_all(&self.pool).await.unwrap();
+            sqlx::query_as("select * from tasker.check_invariants()")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
         assert!(broken.is_empty(), "broken invariants: {broken:#?}");
     }
 
@@ -152,7 +198,10 @@ impl Db {
                 return;
             }
             for message in messages {
-                self.engine.apply_internal(&mut conn, &message).await.unwrap();
+                self.engine
+                    .apply_internal(&mut conn, &message)
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -160,8 +209,13 @@ impl Db {
 
 impl Hand {
     pub async fn claim(&mut self, want: usize) -> Reply {
-        let caller = Caller { want, ..self.caller.clone() };
-        pgmq::receive(&self.engine, &mut self.conn, &caller).await.unwrap()
+        let caller = Caller {
+            want,
+            ..self.caller.clone()
+        };
+        pgmq::receive(&self.engine, &mut self.conn, &caller)
+            .await
+            .unwrap()
     }
 
     pub async fn claim_one(&mut self) -> Claimed {
@@ -172,13 +226,21 @@ impl Hand {
 
     /// Settles without taking anything in return.
     pub async fn settle(&mut self, outcomes: &[Settlement]) -> Reply {
-        pgmq::settle(&self.engine, &mut self.conn, &self.caller.clone(), outcomes).await.unwrap()
+        pgmq::settle(&self.engine, &mut self.conn, &self.caller.clone(), outcomes)
+            .await
+            .unwrap()
     }
 
     /// Settles and takes up to `want` steps, by hand-off and from the queue.
     pub async fn settle_for(&mut self, outcomes: &[Settlement], want: usize) -> Reply {
-        let caller = Caller { want, handoff: want, ..self.caller.clone() };
-        pgmq::settle(&self.engine, &mut self.conn, &caller, outcomes).await.unwrap()
+        let caller = Caller {
+            want,
+            handoff: want,
+            ..self.caller.clone()
+        };
+        pgmq::settle(&self.engine, &mut self.conn, &caller, outcomes)
+            .await
+            .unwrap()
     }
 
     /// Runs everything to the end with results `{"step": idx}`; answers how many steps ran.
@@ -187,7 +249,10 @@ impl Hand {
         let mut hands = self.claim(100).await.leased;
         while !hands.is_empty() {
             ran += hands.len();
-            let outcomes: Vec<_> = hands.iter().map(|c| done(&c.lease, &format!(r#"{{"step":{}}}"#, c.lease.idx))).collect();
+            let outcomes: Vec<_> = hands
+                .iter()
+                .map(|c| done(&c.lease, &format!(r#"{{"step":{}}}"#, c.lease.idx)))
+                .collect();
             hands = self.settle_for(&outcomes, 100).await.leased;
         }
         ran
@@ -195,21 +260,47 @@ impl Hand {
 }
 
 pub fn outcome(lease: &Lease, change: Change) -> Settlement {
-    Settlement { lease: *lease, change, duration: Some(Duration::from_millis(7)) }
+    Settlement {
+        lease: *lease,
+        change,
+        duration: Some(Duration::from_millis(7)),
+    }
 }
 
 pub fn done(lease: &Lease, value: &str) -> Settlement {
-    outcome(lease, Change::Success { value: Payload::parse(value).unwrap(), metadata: None })
+    outcome(
+        lease,
+        Change::Success {
+            value: Payload::parse(value).unwrap(),
+            metadata: None,
+        },
+    )
 }
 
 pub fn failed(lease: &Lease, message: &str) -> Settlement {
-    outcome(lease, Change::Failure { error: StepFailure::permanent(message) })
+    outcome(
+        lease,
+        Change::Failure {
+            error: StepFailure::permanent(message),
+        },
+    )
 }
 
 pub fn retry(lease: &Lease, delay: Duration) -> Settlement {
-    outcome(lease, Change::Retry { error: StepFailure::unexpected("try again"), delay })
+    outcome(
+        lease,
+        Change::Retry {
+            error: StepFailure::unexpected("try again"),
+            delay,
+        },
+    )
 }
 
 pub fn cancelled(lease: &Lease) -> Settlement {
-    outcome(lease, Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped") })
+    outcome(
+        lease,
+        Change::Cancelled {
+            error: StepFailure::new(ErrorKind::Cancelled, "stopped"),
+        },
+    )
 }
