@@ -1,0 +1,38 @@
+//! The worker: claims steps, runs their handlers, settles what came of them, and keeps its leases alive meanwhile.
+//!
+//! The way of a step through one process: `claimer` (or a settle call's hand-off) brings it, `process` runs it in a slot, its outcome
+//! waits in the `outbox`, a `committer` settles it with all that gathered and brings the next ones. `heartbeat` renews leases on a
+//! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
+
+mod claimer;
+mod committer;
+mod context;
+mod finished;
+mod handler;
+mod heartbeat;
+pub mod http;
+mod leases;
+mod listener;
+mod notifier;
+mod options;
+mod outbox;
+mod outcome;
+mod pace;
+mod process;
+mod revisions;
+mod signal;
+mod slots;
+mod step;
+mod sweeper;
+mod transaction;
+mod worker;
+
+pub use context::{Progress, SharedConnection, StepContext};
+pub use handler::{Handler, Handlers};
+pub use http::Http;
+pub use options::Options;
+pub use outcome::{UNSUPPORTED_OUTCOME, refused, to_change};
+pub use signal::wait_for_shutdown_signal;
+pub use step::{revision_step, run_claimed, step_input};
+pub use transaction::{Settled, TransactionError};
+pub use worker::{Drained, StopReason, Worker};

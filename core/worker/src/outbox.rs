@@ -1,0 +1,251 @@
+//! The outcomes that wait for a committer. It makes the batches: whoever is at rest takes all that gathered, without any timer.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tasker_engine::{Change, Lease, Settlement};
+use tasker_model::limits::{BATCH_BYTES, BATCH_OUTCOMES};
+use tokio::sync::{Notify, Semaphore};
+
+/// How many outcomes may wait; a handler that finishes after that keeps its slot until there is room.
+const OUTBOX_SIZE: usize = 4096;
+/// A further committer is worth its call once this many outcomes wait for each one that is busy.
+const WORTH_A_COMMITTER: usize = 32;
+
+/// The waiting outcomes and how many committers are busy.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    changed: Notify,
+    room: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Entry>,
+    busy: usize,
+}
+
+/// An outcome and what a committer must know of its workflow.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) settlement: Settlement,
+    /// Its workflow is `durability: relaxed`.
+    pub(crate) is_relaxed: bool,
+    /// Settling it may leave a cascade in the internal queue.
+    pub(crate) may_cascade: bool,
+}
+
+impl Report {
+    /// An outcome of the engine's own, or a release.
+    pub(crate) fn of_engine(settlement: Settlement) -> Self {
+        Self {
+            settlement,
+            is_relaxed: false,
+            may_cascade: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    report: Report,
+    has_room: bool,
+}
+
+impl State {
+    fn is_worth_a_committer(&self) -> bool {
+        !self.waiting.is_empty() && self.waiting.len() > self.busy * WORTH_A_COMMITTER
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            room: Semaphore::new(OUTBOX_SIZE),
+        }
+    }
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an outcome, once there is room.
+    pub(crate) async fn push(&self, report: Report) {
+        if let Ok(room) = self.room.acquire().await {
+            room.forget();
+        }
+        self.add([Entry {
+            report,
+            has_room: true,
+        }]);
+    }
+
+    /// Adds outcomes of the engine's own at once: their number is bounded by what one claim answers, and a committer that waited for
+    /// room would wait for itself.
+    pub(crate) fn push_now(&self, reports: impl IntoIterator<Item = Report>) {
+        self.add(reports.into_iter().map(|report| Entry {
+            report,
+            has_room: false,
+        }));
+    }
+
+    fn add(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut state = self.lock();
+        state.waiting.extend(entries);
+        if state.is_worth_a_committer() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until a further committer is worth its call and gives it a batch. Cancel safe. Every batch must be ended with
+    /// [`Outbox::done`].
+    pub(crate) async fn take(&self) -> Vec<Report> {
+        loop {
+            if let Some(batch) = self.try_take() {
+                return batch;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn try_take(&self) -> Option<Vec<Report>> {
+        let mut state = self.lock();
+        if !state.is_worth_a_committer() {
+            return None;
+        }
+        state.busy += 1;
+        let mut batch = Vec::with_capacity(state.waiting.len().min(BATCH_OUTCOMES));
+        let (mut bytes, mut room) = (0, 0);
+        while let Some(next) = state.waiting.front() {
+            bytes += size(&next.report.settlement);
+            if batch.len() == BATCH_OUTCOMES || (bytes > BATCH_BYTES && !batch.is_empty()) {
+                break;
+            }
+            if let Some(entry) = state.waiting.pop_front() {
+                room += usize::from(entry.has_room);
+                batch.push(entry.report);
+            }
+        }
+        self.room.add_permits(room);
+        if state.is_worth_a_committer() {
+            self.changed.notify_one();
+        }
+        Some(batch)
+    }
+
+    /// Ends a batch that [`Outbox::take`] gave.
+    pub(crate) fn done(&self) {
+        let mut state = self.lock();
+        state.busy = state.busy.saturating_sub(1);
+        if state.is_worth_a_committer() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Puts a batch back in front, because the database cannot be reached, and ends it.
+    pub(crate) fn put_back(&self, batch: Vec<Report>) {
+        {
+            let mut state = self.lock();
+            for report in batch.into_iter().rev() {
+                state.waiting.push_front(Entry {
+                    report,
+                    has_room: false,
+                });
+            }
+        }
+        self.done();
+    }
+
+    /// Says whether an outcome of this lease waits.
+    pub(crate) fn holds(&self, lease: &Lease) -> bool {
+        self.lock()
+            .waiting
+            .iter()
+            .any(|entry| entry.report.settlement.lease == *lease)
+    }
+
+    /// Says whether nothing waits and no committer is busy.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && state.busy == 0
+    }
+}
+
+fn size(settlement: &Settlement) -> usize {
+    match &settlement.change {
+        Change::Success { value, metadata } => {
+            value.get().len() + metadata.as_ref().map_or(0, |m| m.get().len())
+        }
+        Change::Retry { error, .. }
+        | Change::Failure { error }
+        | Change::Cancelled { error }
+        | Change::InputInvalid { error }
+        | Change::Deadline { error } => {
+            error.message.len()
+                + error.backtrace.iter().map(String::len).sum::<usize>()
+                + error.details.as_ref().map_or(0, |d| d.get().len())
+        }
+        Change::Release { .. } | Change::Validated | Change::Paused => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasker_model::{Payload, TaskId};
+
+    use super::*;
+
+    fn outcome(bytes: usize) -> Report {
+        let value = Payload::from_value(&"x".repeat(bytes)).unwrap_or_default();
+        Report::of_engine(Settlement {
+            lease: Lease {
+                queue_id: 1,
+                band: 1,
+                msg_id: 1,
+                read_ct: 1,
+                task_id: TaskId::generate(),
+                idx: 0,
+                generation: 0,
+            },
+            change: Change::Success {
+                value,
+                metadata: None,
+            },
+            duration: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn one_committer_takes_all_and_a_second_one_only_what_is_worth_it() {
+        let outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.push(outcome(1)).await;
+        }
+        assert_eq!(outbox.take().await.len(), 3);
+        outbox.push_now((0..WORTH_A_COMMITTER).map(|_| outcome(1)));
+        assert!(outbox.try_take().is_none());
+        outbox.push(outcome(1)).await;
+        assert_eq!(outbox.take().await.len(), WORTH_A_COMMITTER + 1);
+        outbox.done();
+        outbox.done();
+        assert!(outbox.is_at_rest());
+    }
+
+    #[tokio::test]
+    async fn batches_are_bounded_in_number_and_bytes() {
+        let outbox = Outbox::default();
+        outbox.push_now((0..300).map(|_| outcome(1)));
+        let batch = outbox.take().await;
+        assert_eq!(batch.len(), BATCH_OUTCOMES);
+        outbox.put_back(batch);
+        assert_eq!(outbox.take().await.len(), BATCH_OUTCOMES);
+        let outbox = Outbox::default();
+        outbox.push_now((0..3).map(|_| outcome(BATCH_BYTES / 2 + 1)));
+        assert_eq!(outbox.take().await.len(), 1);
+    }
+}

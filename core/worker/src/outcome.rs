@@ -1,0 +1,156 @@
+//! From what a handler reported to what the engine is told: the rules of retry, the checks of results, and the worker's own outcomes.
+
+use rand::Rng;
+use tasker_engine::{Change, Claimed, Refusal};
+use tasker_model::limits::DELIVERIES;
+use tasker_model::{ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure};
+
+/// What a person reads of a failure's message; data belongs into its details.
+const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
+/// How much of a backtrace is kept.
+const BACKTRACE_LINES: usize = 200;
+/// The code of an outcome that this version knows and does not run yet.
+pub const UNSUPPORTED_OUTCOME: &str = "TSK_UNSUPPORTED_OUTCOME";
+
+/// Turns an outcome into the change to settle; nothing where the handler settled the step itself.
+///
+/// `is_cancel_requested` tells a cancellation that somebody asked for from a handler that stopped for another reason: the first ends
+/// the step, the second gives it back.
+pub fn to_change(
+    outcome: Outcome,
+    step: &RevisionStep,
+    claimed: &Claimed,
+    is_cancel_requested: bool,
+) -> Option<Change> {
+    if let Err(error) = outcome.check() {
+        return Some(rejected(&error.message));
+    }
+    let unsupported = match outcome {
+        Outcome::Success { value, metadata } => {
+            let metadata = (!metadata.is_empty()).then(|| Payload::from_value(&metadata));
+            return Some(match metadata.transpose() {
+                Ok(metadata) => Change::Success { value, metadata },
+                Err(error) => rejected(&error.message),
+            });
+        }
+        Outcome::Failure { error } => return Some(failed(error, step, claimed)),
+        Outcome::Settled => return None,
+        Outcome::Cancelled if is_cancel_requested => {
+            return Some(Change::Cancelled {
+                error: StepFailure::new(ErrorKind::Cancelled, "stopped on request"),
+            });
+        }
+        Outcome::Cancelled => {
+            return Some(Change::Release {
+                reason: "the handler stopped without a result",
+            });
+        }
+        Outcome::Decision { .. } => "decision",
+        Outcome::Batches { .. } => "batches",
+        Outcome::Map { .. } => "map",
+        Outcome::Checkpoint { .. } => "checkpoint",
+        Outcome::Child { .. } => "child",
+        Outcome::Wait { .. } => "wait",
+    };
+    Some(Change::Failure {
+        error: StepFailure::permanent(format!(
+            "the outcome `{unsupported}` is not supported by this version of Tasker; return a plain result"
+        ))
+        .code(UNSUPPORTED_OUTCOME),
+    })
+}
+
+/// Another attempt, or the end: as the step's policy says after so many failures.
+fn failed(error: StepFailure, step: &RevisionStep, claimed: &Claimed) -> Change {
+    let error = tidy(error);
+    let failures = u32::try_from(claimed.attempt).unwrap_or(1).max(1);
+    if !error.retryable || !step.retry.allows_another(failures) {
+        return Change::Failure { error };
+    }
+    let after = error.retry_after_ms.map(std::time::Duration::from_millis);
+    let delay = step
+        .retry
+        .delay(failures, after, rand::rng().random_range(0.0..1.0));
+    Change::Retry { error, delay }
+}
+
+/// The permanent failure of a result that cannot be stored.
+pub(crate) fn rejected(message: &str) -> Change {
+    Change::Failure {
+        error: tidy(StepFailure::result_rejected(message)),
+    }
+}
+
+/// Cuts what only people read, and says that it did.
+fn tidy(mut error: StepFailure) -> StepFailure {
+    if error.message.len() > ERROR_MESSAGE_BYTES {
+        let mut end = ERROR_MESSAGE_BYTES;
+        while !error.message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let cut = error.message.len() - end;
+        error.message.truncate(end);
+        error.message = format!("{} [{cut} more bytes were cut]", error.message);
+    }
+    if error.backtrace.len() > BACKTRACE_LINES {
+        let cut = error.backtrace.len() - BACKTRACE_LINES;
+        error.backtrace.truncate(BACKTRACE_LINES);
+        error.backtrace.push(format!("[{cut} more lines were cut]"));
+    }
+    error
+}
+
+/// The outcome of a message that must not run. `revision` is needed to check an input; without it such a step goes back.
+pub fn refused(reason: Refusal, claimed: &Claimed, revision: Option<&Revision>) -> Change {
+    match reason {
+        Refusal::Cancelled => Change::Cancelled {
+            error: StepFailure::new(
+                ErrorKind::Cancelled,
+                "the task was ending before this step ran",
+            ),
+        },
+        Refusal::Deadline => Change::Deadline {
+            error: StepFailure::new(
+                ErrorKind::DeadlineExceeded,
+                match claimed.deadline {
+                    Some(deadline) => format!(
+                        "the task was not finished by its deadline {}",
+                        deadline.to_rfc3339()
+                    ),
+                    None => "the task was not finished by its deadline".to_owned(),
+                },
+            ),
+        },
+        Refusal::Paused => Change::Paused,
+        Refusal::Poison => Change::Failure {
+            error: StepFailure::new(
+                ErrorKind::Poison,
+                format!(
+                    "the step was delivered {} times without any outcome, the limit is {DELIVERIES}; does it end its process?",
+                    claimed.lease.read_ct - 1
+                ),
+            ),
+        },
+        Refusal::NoHandler => Change::Release {
+            reason: "this worker has no such handler",
+        },
+        Refusal::Overflow => Change::Release {
+            reason: "the claim was full",
+        },
+        Refusal::ContextTooLarge => Change::Failure {
+            error: StepFailure::new(
+                ErrorKind::ContextTooLarge,
+                "input and results of the step are over 4 MiB together; pass references instead of data",
+            ),
+        },
+        Refusal::Unvalidated => match revision.map(|r| r.validate_input(claimed.input.get())) {
+            Some(Ok(())) => Change::Validated,
+            Some(Err(error)) => Change::InputInvalid {
+                error: tidy(StepFailure::new(ErrorKind::InputInvalid, error.message)),
+            },
+            None => Change::Release {
+                reason: "the workflow's revision could not be read",
+            },
+        },
+    }
+}

@@ -1,0 +1,293 @@
+//! When the process looks into the database next. Shared by the claimer, which looks, and everybody who has news for it.
+//!
+//! The pause before a read is as long as it has been quiet: 2 ms after any work, doubling from read to read, up to a limit that grows
+//! when it has been quiet for minutes. A read by a settle call counts too.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+const SHORTEST: Duration = Duration::from_millis(2);
+/// After this much quiet the longest pause grows.
+const QUIET: Duration = Duration::from_mins(2);
+/// The longest pause after that: a timer made elsewhere is due two seconds later at the earliest.
+const LONGEST_QUIET: Duration = Duration::from_secs(2);
+/// How often the internal queue is read while there is work, and while it is quiet.
+const INTERNAL_BUSY: Duration = Duration::from_millis(500);
+const INTERNAL_QUIET: Duration = Duration::from_secs(8);
+/// How many moments at which a message becomes visible are remembered; the ordinary pauses find the others.
+const MOMENTS: usize = 1024;
+/// A pause that ends within this is not cut short by work: its end finds the news.
+const SOON: Duration = Duration::from_millis(20);
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Due {
+    pub(crate) claim: bool,
+    pub(crate) pump: bool,
+    pub(crate) internal: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pace {
+    state: Mutex<State>,
+    news: Notify,
+    poll_max: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    quiet_since: Instant,
+    last_read: Instant,
+    /// Somebody said that there is something to read.
+    is_woken: bool,
+    moments: BinaryHeap<Reverse<Instant>>,
+    next_timer: Option<Instant>,
+    last_pump: Instant,
+    is_internal_due: bool,
+    last_internal: Instant,
+    /// Until when the claimer sleeps.
+    planned: Instant,
+}
+
+impl State {
+    fn cap(&self, poll_max: Duration, now: Instant) -> Duration {
+        if now.duration_since(self.quiet_since) >= QUIET {
+            poll_max.max(LONGEST_QUIET)
+        } else {
+            poll_max
+        }
+    }
+
+    fn next_read(&self, poll_max: Duration, now: Instant) -> Instant {
+        if self.is_woken {
+            return now;
+        }
+        let quiet = self.last_read.saturating_duration_since(self.quiet_since);
+        let pause = quiet.clamp(SHORTEST, self.cap(poll_max, now).max(SHORTEST));
+        let next = self.last_read + pause;
+        self.moments
+            .peek()
+            .map_or(next, |Reverse(moment)| next.min(*moment))
+    }
+
+    fn next_pump(&self, poll_max: Duration, now: Instant) -> Instant {
+        let longest = self.last_pump + self.cap(poll_max, now);
+        self.next_timer.map_or(longest, |timer| timer.min(longest))
+    }
+
+    fn next_internal(&self, now: Instant) -> Instant {
+        if self.is_internal_due {
+            return now;
+        }
+        let quiet = now.duration_since(self.quiet_since) >= QUIET;
+        self.last_internal + if quiet { INTERNAL_QUIET } else { INTERNAL_BUSY }
+    }
+}
+
+impl Pace {
+    pub(crate) fn new(poll_max: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            state: Mutex::new(State {
+                quiet_since: now,
+                last_read: now,
+                is_woken: true,
+                moments: BinaryHeap::new(),
+                next_timer: None,
+                last_pump: now,
+                is_internal_due: true,
+                last_internal: now,
+                planned: now,
+            }),
+            news: Notify::new(),
+            poll_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is something to read: look at once.
+    pub(crate) fn wake(&self) {
+        let mut state = self.lock();
+        state.is_woken = true;
+        state.quiet_since = Instant::now();
+        self.news.notify_one();
+    }
+
+    /// A call read the queues, or brought work: the pauses begin anew.
+    pub(crate) fn worked(&self, has_read: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.quiet_since = now;
+        if has_read {
+            state.last_read = now;
+        }
+        if state.planned > now + SOON {
+            self.news.notify_one();
+        }
+    }
+
+    /// A read found nothing.
+    pub(crate) fn read_nothing(&self) {
+        self.lock().last_read = Instant::now();
+    }
+
+    /// A message becomes visible after this long.
+    pub(crate) fn message_in(&self, delay: Duration) {
+        let mut state = self.lock();
+        if state.moments.len() < MOMENTS {
+            state.moments.push(Reverse(Instant::now() + delay));
+            self.news.notify_one();
+        }
+    }
+
+    /// A timer is due after this long.
+    pub(crate) fn timer_in(&self, delay: Duration) {
+        let due = Instant::now() + delay;
+        let mut state = self.lock();
+        if state.next_timer.is_none_or(|known| due < known) {
+            state.next_timer = Some(due);
+            self.news.notify_one();
+        }
+    }
+
+    /// The internal queue may have something.
+    pub(crate) fn internal(&self) {
+        self.lock().is_internal_due = true;
+        self.news.notify_one();
+    }
+
+    /// Says what is due now, and counts it as done. While the next read is at most this far away the rest joins it, so that an idle
+    /// process makes one call where it could make three.
+    pub(crate) fn take_due(&self, can_claim: bool) -> Due {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let max = self.poll_max;
+        let is_quiet = now.duration_since(state.quiet_since) >= QUIET;
+        let claim = can_claim && state.next_read(max, now) <= now;
+        let pump = state.next_pump(max, now) <= now || (claim && is_quiet);
+        let internal = state.next_internal(now) <= now;
+        if claim {
+            state.is_woken = false;
+            state.last_read = now;
+            while state.moments.peek().is_some_and(|m| m.0 <= now) {
+                state.moments.pop();
+            }
+        }
+        if pump {
+            // Deadlines and the end of a cancelled task's grace arrive by the internal queue.
+            state.is_internal_due |= state.next_timer.is_some_and(|timer| timer <= now);
+            state.last_pump = now;
+            state.next_timer = None;
+        }
+        if internal {
+            state.is_internal_due = false;
+            state.last_internal = now;
+        }
+        Due {
+            claim,
+            pump,
+            internal,
+        }
+    }
+
+    /// Waits for the next thing to do, or for news. Cancel safe. A process without free slots waits for other things than reads.
+    pub(crate) async fn wait(&self, can_claim: bool) {
+        let until = {
+            let now = Instant::now();
+            let mut state = self.lock();
+            let mut until = state
+                .next_pump(self.poll_max, now)
+                .min(state.next_internal(now));
+            if can_claim {
+                // Two processes that fell silent together do not read together.
+                let read = state.next_read(self.poll_max, now);
+                let pause = read.saturating_duration_since(now);
+                let is_planned = !state.moments.peek().is_some_and(|m| m.0 <= read);
+                let read = if pause > SOON && is_planned {
+                    now + pause.mul_f64(rand::rng().random_range(0.9..1.1))
+                } else {
+                    read
+                };
+                until = until.min(read);
+            }
+            state.planned = until;
+            until
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = self.news.notified() => {}
+        }
+    }
+
+    /// Answers how long the process sleeps at most, and whether it is quiet.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.lock().cap(self.poll_max, Instant::now())
+    }
+
+    /// Says for how long there has been no work.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        self.lock().quiet_since.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn reads_within(pace: &Pace, span: Duration) -> usize {
+        let end = Instant::now() + span;
+        let mut reads = 0;
+        while Instant::now() < end {
+            if pace.take_due(true).claim {
+                reads += 1;
+            }
+            pace.wait(true).await;
+        }
+        reads
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_the_limit_and_begin_anew_after_work() {
+        let pace = Pace::new(Duration::from_millis(500));
+        let first = reads_within(&pace, Duration::from_secs(1)).await;
+        assert!((8..=13).contains(&first), "{first}");
+        let later = reads_within(&pace, Duration::from_secs(10)).await;
+        assert!((18..=23).contains(&later), "{later}");
+        pace.worked(true);
+        let again = reads_within(&pace, Duration::from_millis(100)).await;
+        assert!((5..=8).contains(&again), "{again}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_process_is_nearly_silent_and_still_meets_a_timer() {
+        let pace = Pace::new(Duration::from_millis(500));
+        reads_within(&pace, Duration::from_mins(3)).await;
+        let reads = reads_within(&pace, Duration::from_mins(1)).await;
+        assert!((26..=34).contains(&reads), "{reads}");
+        pace.timer_in(Duration::from_millis(700));
+        let start = Instant::now();
+        while !pace.take_due(true).pump || start.elapsed() < Duration::from_millis(600) {
+            pace.wait(true).await;
+        }
+        assert!(start.elapsed() < Duration::from_millis(720));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_is_not_lost_while_nobody_waits() {
+        let pace = Pace::new(Duration::from_millis(500));
+        reads_within(&pace, Duration::from_secs(5)).await;
+        pace.take_due(true);
+        pace.wake();
+        pace.wait(true).await;
+        assert!(pace.take_due(true).claim);
+    }
+}

@@ -1,0 +1,176 @@
+//! One attempt at one step: from the claimed row to the handler's input, and the run of the handler.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasker_engine::{Change, Claimed, Engine};
+use tasker_model::input::{StepPart, TaskPart};
+use tasker_model::{
+    Error, ErrorKind, Outcome, Payload, Result, Revision, RevisionStep, StepFailure, StepInput,
+    id::StepRef,
+};
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
+
+use crate::context::SharedConnection;
+use crate::outcome::to_change;
+use crate::{Handler, StepContext};
+
+/// Finds a claimed step in its revision.
+pub fn revision_step<'r>(revision: &'r Revision, claimed: &Claimed) -> Result<&'r RevisionStep> {
+    usize::try_from(claimed.lease.idx)
+        .ok()
+        .and_then(|at| revision.steps.get(at))
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "task {} has a step {} that revision {} of {} has not",
+                    claimed.lease.task_id,
+                    claimed.lease.idx,
+                    revision.hash,
+                    revision.definition.reference()
+                ),
+            )
+        })
+}
+
+/// Builds what the handler is given. Results are keyed by the names of the steps they came from; a skipped one gives null.
+pub fn step_input(revision: &Revision, claimed: &Claimed) -> Result<StepInput> {
+    let step = revision_step(revision, claimed)?;
+    let mut by_idx: BTreeMap<i32, Payload> = match &claimed.results {
+        Some(results) => results.to()?,
+        None => BTreeMap::new(),
+    };
+    let results = step
+        .parents
+        .iter()
+        .filter_map(|parent| {
+            let name = &revision.steps.get(usize::try_from(*parent).ok()?)?.name;
+            Some((name.clone(), by_idx.remove(parent).unwrap_or_default()))
+        })
+        .collect();
+    let name = claimed
+        .step_name
+        .clone()
+        .unwrap_or_else(|| step.name.clone());
+    let id = StepRef {
+        task: claimed.lease.task_id,
+        step: name.clone(),
+    };
+    let idempotency_key = match claimed.run {
+        0 => id.to_string(),
+        run => format!("{id}#{run}"),
+    };
+    Ok(StepInput {
+        task: TaskPart {
+            id: claimed.lease.task_id,
+            namespace: revision.definition.namespace.clone(),
+            workflow: revision.definition.name.clone(),
+            revision: revision.hash.clone(),
+            input: claimed.input.clone(),
+            tags: claimed.tags.clone(),
+            created_at: claimed.created_at,
+        },
+        step: StepPart {
+            id,
+            name,
+            attempt: u32::try_from(claimed.attempt).unwrap_or(1).max(1),
+            max_attempts: step.retry.max_attempts,
+            timeout_ms: step.timeout_ms,
+            deadline_at: claimed.deadline,
+            config: step.config.as_ref().map(Payload::from_value).transpose()?,
+        },
+        results,
+        checkpoint: claimed.checkpoint.clone(),
+        idempotency_key,
+        correlation_id: claimed.correlation_id.clone(),
+        trace: claimed.trace.clone(),
+    })
+}
+
+/// Runs one claimed step with the worker's own functions and answers what to settle: nothing where the handler settled it itself.
+///
+/// For test kits. With a connection the handler's `ctx.transaction` runs in a savepoint on it instead of on the engine's pool.
+pub async fn run_claimed(
+    engine: &Engine,
+    revision: &Arc<Revision>,
+    claimed: &Claimed,
+    handler: &Arc<dyn Handler>,
+    connection: Option<SharedConnection>,
+) -> Result<Option<Change>> {
+    let mut ctx = StepContext::new(engine.clone(), Arc::clone(revision), claimed)?;
+    if let Some(connection) = connection {
+        ctx = ctx.on_connection(connection);
+    }
+    let step = revision_step(revision, claimed)?;
+    let attempt = attempt(handler, &ctx).await;
+    drop(attempt.late);
+    if ctx.is_settled() {
+        return Ok(None);
+    }
+    Ok(to_change(attempt.outcome, step, claimed, false))
+}
+
+/// How an attempt ended.
+pub(crate) struct Attempt {
+    /// What came of it.
+    pub(crate) outcome: Outcome,
+    /// The handler, where it outlived its timeout.
+    pub(crate) late: Option<AbortOnDropHandle<Outcome>>,
+}
+
+/// Runs the handler in a task of its own, so that a panic ends only that and a handler that blocks its thread cannot hide its timeout.
+pub(crate) async fn attempt(handler: &Arc<dyn Handler>, ctx: &StepContext) -> Attempt {
+    let timeout = Duration::from_millis(ctx.input().step.timeout_ms);
+    let mut running = spawn(Arc::clone(handler), ctx.clone());
+    match tokio::time::timeout(timeout, &mut running).await {
+        Ok(ended) => Attempt {
+            outcome: ended.unwrap_or_else(broken),
+            late: None,
+        },
+        Err(_) => {
+            ctx.token().cancel();
+            Attempt {
+                outcome: Outcome::failure(StepFailure::timeout(timeout)),
+                late: Some(running),
+            }
+        }
+    }
+}
+
+fn spawn(handler: Arc<dyn Handler>, ctx: StepContext) -> AbortOnDropHandle<Outcome> {
+    let step = &ctx.input().step;
+    let span = tracing::info_span!(
+        "tasker.step",
+        task.id = %ctx.input().task.id,
+        step.id = %step.id,
+        step.name = %step.name,
+        attempt = step.attempt,
+    );
+    AbortOnDropHandle::new(tokio::spawn(
+        async move { handler.call(ctx).await }.instrument(span),
+    ))
+}
+
+/// A panic is a failed attempt; an aborted task is one that goes back.
+fn broken(error: JoinError) -> Outcome {
+    match error.try_into_panic() {
+        Ok(panic) => Outcome::failure(
+            StepFailure::unexpected(panic_text(panic.as_ref()).replace('\0', "\u{fffd}"))
+                .class("panic"),
+        ),
+        Err(_) => Outcome::Cancelled,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("the handler panicked without a message")
+}
