@@ -1,0 +1,117 @@
+//! How a Tasker reaches its database, and how its worker runs.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tasker_engine::{Engine, Schema};
+use tasker_model::{Error, ErrorKind, Result};
+use tasker_worker::Options;
+
+use crate::{Tasker, config};
+
+/// Settings of a [`Tasker`], taken before it connects.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    database_url: Option<String>,
+    schema: Schema,
+    pool: Option<PgPool>,
+    pool_size: Option<u32>,
+    worker: Options,
+}
+
+impl Builder {
+    /// Names the database: `postgres://user:password@host:port/database`.
+    pub fn database_url(mut self, url: &str) -> Self {
+        self.database_url = Some(url.to_owned());
+        self
+    }
+
+    /// Uses a pool that the application has. The worker's committers and heartbeat make their own connections beside it.
+    pub fn pool(mut self, pool: PgPool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Limits Tasker's own pool; 10 connections unless said.
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.pool_size = Some(connections);
+        self
+    }
+
+    /// Names the database schema; `tasker` unless said.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Says how many steps this process runs at once; 10 unless said.
+    pub fn concurrency(mut self, slots: usize) -> Self {
+        self.worker.concurrency = slots;
+        self
+    }
+
+    /// Narrows the queues this process serves: `namespace` or `namespace/queue`. All that its steps need, unless said.
+    pub fn queues<S: Into<String>>(mut self, queues: impl IntoIterator<Item = S>) -> Self {
+        self.worker.queues = queues.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Says how long a step stays with a process that gives no sign of life; 30 s unless said, at least 2 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.worker.lease = lease;
+        self
+    }
+
+    /// Limits the pause between two looks into the queues; 500 ms unless said.
+    pub fn poll_max(mut self, pause: Duration) -> Self {
+        self.worker.poll_max = pause;
+        self
+    }
+
+    /// Says how long running steps may take at shutdown; 25 s unless said.
+    pub fn drain(mut self, grace: Duration) -> Self {
+        self.worker.drain = grace;
+        self
+    }
+
+    /// Names the worker, for people; host and process id unless said.
+    pub fn worker_name(mut self, name: &str) -> Self {
+        self.worker.name = Some(name.to_owned());
+        self
+    }
+
+    /// Takes what the environment sets: `DATABASE_URL`, `TASKER_SCHEMA`, `TASKER_POOL_SIZE`, `TASKER_CONCURRENCY`,
+    /// `TASKER_QUEUES`, `TASKER_LEASE_SECONDS`, `TASKER_POLL_MAX_MS`, `TASKER_DRAIN_SECONDS`.
+    pub fn env(self) -> Result<Self> {
+        config::from_environment(self)
+    }
+
+    /// Connects. Fails with `invalid` without a database, with `unavailable` where it cannot be reached.
+    pub async fn connect(self) -> Result<Tasker> {
+        let engine = match (self.pool, self.database_url) {
+            (Some(pool), _) => Engine::from_pool(pool, self.schema),
+            (None, Some(database_url)) => {
+                let mut options = tasker_engine::Options::new(database_url);
+                options.schema = self.schema;
+                options.pool_size = self.pool_size.unwrap_or(options.pool_size);
+                Engine::connect(&options).await?
+            }
+            (None, None) => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "no database is named; set DATABASE_URL, or give `database_url` or `pool`",
+                ));
+            }
+        };
+        Ok(Tasker::over(engine, self.worker))
+    }
+
+    /// Makes a Tasker that has no database: enough to check workflows and to describe them.
+    pub(crate) fn disconnected(self) -> Tasker {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(Duration::from_millis(100))
+            .connect_lazy_with(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1));
+        Tasker::over(Engine::from_pool(pool, self.schema), self.worker)
+    }
+}

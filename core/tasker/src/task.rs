@@ -1,0 +1,150 @@
+//! The handle of one task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tasker_engine::CancelReply;
+use tasker_engine::queries::{EventRow, StepRow, TaskDetail, TaskRow};
+use tasker_model::{Error, ErrorKind, Payload, Result, StepFailure, TaskId, TaskState};
+
+use crate::home::Runtime;
+
+/// Between two looks at a task that somebody waits for, at first.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// And at most.
+const LAST_LOOK: Duration = Duration::from_millis(500);
+/// Who is said to have acted, in the task's history.
+const ACTOR: &str = "application";
+
+/// A task: one run of a workflow. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Task {
+    runtime: Arc<Runtime>,
+    id: TaskId,
+    created: Option<bool>,
+}
+
+/// A task at its end.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    id: TaskId,
+    state: TaskState,
+    output: Option<Payload>,
+    error: Option<Payload>,
+}
+
+impl Task {
+    pub(crate) fn new(runtime: Arc<Runtime>, id: TaskId, created: Option<bool>) -> Self {
+        Self { runtime, id, created }
+    }
+
+    /// Returns its id.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Says whether the submit made it. `false` where the key had been used with the same input, or where it was not submitted here.
+    pub fn is_new(&self) -> bool {
+        self.created == Some(true)
+    }
+
+    /// Reads its state. Fails with `not_found` where there is no such task, or none yet because its transaction is open.
+    pub async fn status(&self) -> Result<TaskState> {
+        Ok(self.row().await?.state)
+    }
+
+    /// Reads everything that is known of it.
+    pub async fn detail(&self) -> Result<TaskDetail> {
+        self.runtime.engine.task_detail(self.id).await
+    }
+
+    /// Reads its steps, in topological order.
+    pub async fn steps(&self) -> Result<Vec<StepRow>> {
+        Ok(self.detail().await?.steps)
+    }
+
+    /// Reads its history, oldest first.
+    pub async fn events(&self) -> Result<Vec<EventRow>> {
+        self.runtime.engine.events(self.id, None).await
+    }
+
+    /// Waits for its end, however long that takes. Cancel safe.
+    pub async fn wait(&self) -> Result<Ended> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            let row = self.row().await?;
+            if row.state.is_terminal() {
+                return self.ended(row).await;
+            }
+            match self.runtime.worker() {
+                // A worker of this process tells at once; another's end is found by looking.
+                Some(worker) => {
+                    let _ = tokio::time::timeout(pause, worker.finished(self.id)).await;
+                }
+                None => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+    }
+
+    /// Waits for its end, but no longer than this; fails with `timeout` then, and the task goes on.
+    pub async fn wait_for(&self, time: Duration) -> Result<Ended> {
+        tokio::time::timeout(time, self.wait()).await.unwrap_or_else(|_| {
+            let message = format!("task {} has not ended after {} ms; it goes on", self.id, time.as_millis());
+            Err(Error::new(ErrorKind::Timeout, message).with("task", self.id))
+        })
+    }
+
+    /// Cancels it: nothing more starts, and running steps are asked to stop. Idempotent; the reason goes into its history.
+    pub async fn cancel(&self, reason: &str) -> Result<CancelReply> {
+        self.runtime.engine.cancel(self.id, ACTOR, reason).await
+    }
+
+    async fn row(&self) -> Result<TaskRow> {
+        self.runtime.engine.task_row(self.id).await
+    }
+
+    async fn ended(&self, row: TaskRow) -> Result<Ended> {
+        let output = self.runtime.engine.task_output(self.id).await?;
+        Ok(Ended { id: self.id, state: row.state, output, error: row.error })
+    }
+}
+
+impl Ended {
+    /// Returns its last state.
+    pub fn status(&self) -> TaskState {
+        self.state
+    }
+
+    /// Says whether every step that had to be done is.
+    pub fn is_complete(&self) -> bool {
+        self.state == TaskState::Complete
+    }
+
+    /// Reads its result: that of the only last step, or, with several, an object of their results by step.
+    ///
+    /// Fails with the kind of the failure where the task did not complete.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<T> {
+        match &self.output {
+            Some(output) => output.to(),
+            None => Err(self.failure()),
+        }
+    }
+
+    /// Returns why it failed or was cancelled, as it is stored.
+    pub fn error(&self) -> Option<&Payload> {
+        self.error.as_ref()
+    }
+
+    fn failure(&self) -> Error {
+        let failure: Option<StepFailure> = self.error.as_ref().and_then(|error| error.to().ok());
+        let kind = failure.as_ref().map_or(
+            if self.state == TaskState::Cancelled { ErrorKind::Cancelled } else { ErrorKind::Unexpected },
+            |failure| failure.kind,
+        );
+        let why = self.error.as_ref().and_then(|error| error.at(&["message"])?.to::<String>().ok());
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        Error::new(kind, format!("task {} ended {}{why}", self.id, self.state)).with("task", self.id)
+    }
+}
