@@ -1,0 +1,70 @@
+//! The orders' own table.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Confirmation, Goods, Order, Payment};
+
+/// An order as its table has it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct OrderRow {
+    /// The shop's number for it.
+    pub order_id: String,
+    /// `placed` or `confirmed`.
+    pub state: String,
+    /// What was paid, once it is confirmed.
+    pub total: Option<rust_decimal::Decimal>,
+    /// The task that handles it.
+    pub task_id: Option<Uuid>,
+}
+
+/// Writes a new order. Answers whether it is new: an order that exists stays as it is.
+pub async fn place(connection: &mut PgConnection, order: &Order) -> Result<bool, sqlx::Error> {
+    let placed = sqlx::query(
+        "insert into orders (order_id, customer, email, currency) values ($1, $2, $3, $4) on conflict do nothing",
+    )
+    .bind(&order.order_id)
+    .bind(&order.customer.name)
+    .bind(&order.customer.email)
+    .bind(order.currency.code())
+    .execute(connection)
+    .await?;
+    Ok(placed.rows_affected() == 1)
+}
+
+/// Notes which task handles an order.
+pub async fn set_task(connection: &mut PgConnection, order_id: &str, task_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("update orders set task_id = $2 where order_id = $1")
+        .bind(order_id)
+        .bind(task_id)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Confirms a placed order that is paid and set aside.
+pub async fn confirm(
+    connection: &mut PgConnection,
+    payment: &Payment,
+    goods: &Goods,
+) -> Result<Confirmation, sqlx::Error> {
+    let order_id: String = sqlx::query_scalar(
+        "update orders set state = 'confirmed', total = $2, confirmed_at = now()
+         where order_id = $1 and state = 'placed'
+         returning order_id",
+    )
+    .bind(&goods.order_id)
+    .bind(payment.amount)
+    .fetch_one(connection)
+    .await?;
+    let Payment { charge_id, amount: total, currency } = *payment;
+    Ok(Confirmation { order_id, charge_id, total, currency })
+}
+
+/// Reads an order.
+pub async fn find(pool: &PgPool, order_id: &str) -> Result<Option<OrderRow>, sqlx::Error> {
+    sqlx::query_as("select order_id, state, total, task_id from orders where order_id = $1")
+        .bind(order_id)
+        .fetch_optional(pool)
+        .await
+}
