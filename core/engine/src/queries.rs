@@ -15,7 +15,7 @@ mod workflows;
 
 pub use detail::{StepRow, TaskDetail};
 pub use display::StepDisplay;
-pub use events::EventRow;
+pub use events::{EVENTS_LIMIT, EventRow};
 pub use health::{Breach, Facts, UnservedHandler};
 pub use queues::QueueRow;
 pub use tasks::{TaskFilter, TaskRow};

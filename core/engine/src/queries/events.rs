@@ -10,7 +10,7 @@ use crate::hot::payload;
 use crate::{Engine, to_error};
 
 /// The most events that one call answers.
-const EVENTS_LIMIT: i64 = 10_000;
+pub const EVENTS_LIMIT: usize = 10_000;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
@@ -46,16 +46,21 @@ pub struct EventRow {
 }
 
 impl Engine {
-    /// Reads a task's events, oldest first, at most 10,000; with `from` only those of that time and later.
+    /// Reads a task's events in the order of (`at`, `event_id`), those after the given place, at most [`EVENTS_LIMIT`].
     ///
     /// To follow a task, read from a little before the last event seen and leave out the numbers seen: a transaction that began earlier
     /// may commit later.
-    pub async fn events(&self, task: TaskId, from: Option<DateTime<Utc>>) -> Result<Vec<EventRow>> {
+    pub async fn events(
+        &self,
+        task: TaskId,
+        after: Option<(DateTime<Utc>, i64)>,
+    ) -> Result<Vec<EventRow>> {
         let doing = "reading a task's events";
         let rows = sqlx::query(self.statement(include_str!("events.sql")))
             .bind(task.0)
-            .bind(from)
-            .bind(EVENTS_LIMIT)
+            .bind(after.map(|(at, _)| at))
+            .bind(after.map(|(_, number)| number))
+            .bind(i64::try_from(EVENTS_LIMIT).unwrap_or(i64::MAX))
             .fetch_all(self.pool())
             .await
             .map_err(|error| to_error(doing, error))?;

@@ -1,0 +1,186 @@
+//! `tasker workflow graph`: a workflow's steps and edges, for the terminal, Mermaid or Graphviz.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tasker_model::{Definition, Error, ErrorKind, Graph};
+
+use crate::args::GraphFormat;
+use crate::failure::Outcome;
+
+/// A workflow's graph.
+#[derive(Debug, Serialize)]
+pub(super) struct Drawing {
+    workflow: String,
+    /// In topological order.
+    steps: Vec<Node>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node {
+    name: String,
+    handler: String,
+    /// The number of edges on the longest way to it.
+    level: usize,
+    parents: Vec<Edge>,
+}
+
+#[derive(Debug, Serialize)]
+struct Edge {
+    step: String,
+    /// What travels along it, as `parameter = step.path`; nothing on an edge that only orders.
+    data: Vec<String>,
+}
+
+impl Drawing {
+    pub(super) fn new(definition: &Definition) -> Outcome<Self> {
+        let graph = Graph::build(definition).map_err(|problems| {
+            let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Error::new(ErrorKind::Invalid, list.join("; "))
+        })?;
+        let node = |(name, level): (&String, &usize)| {
+            let step = definition.step(name)?;
+            let parents = step.dependencies().into_iter().map(|parent| Edge {
+                step: parent.to_owned(),
+                data: step
+                    .with
+                    .iter()
+                    .filter(|(_, source)| source.step_name() == Some(parent))
+                    .map(|(param, source)| format!("{param} = {source}"))
+                    .collect(),
+            });
+            Some(Node {
+                name: name.clone(),
+                handler: step.call.clone(),
+                level: *level,
+                parents: parents.collect(),
+            })
+        };
+        Ok(Self {
+            workflow: definition.reference().to_string(),
+            steps: graph
+                .names
+                .iter()
+                .zip(&graph.levels)
+                .filter_map(node)
+                .collect(),
+        })
+    }
+
+    pub(super) fn draw(&self, format: GraphFormat) -> String {
+        match format {
+            GraphFormat::Terminal => self.terminal(),
+            GraphFormat::Mermaid => self.mermaid(),
+            GraphFormat::Dot => self.dot(),
+        }
+    }
+
+    /// One line a step, grouped by level: what stands together may run at the same time.
+    fn terminal(&self) -> String {
+        let width = self
+            .steps
+            .iter()
+            .map(|step| step.name.chars().count())
+            .max()
+            .unwrap_or_default();
+        let levels = self
+            .steps
+            .iter()
+            .map(|step| step.level + 1)
+            .max()
+            .unwrap_or_default();
+        let mut text = format!(
+            "{}   {} steps in {levels} levels\n",
+            self.workflow,
+            self.steps.len()
+        );
+        let mut shown = None;
+        for (at, step) in self.steps.iter().enumerate() {
+            let is_first = shown != Some(step.level);
+            shown = Some(step.level);
+            let is_last = self
+                .steps
+                .get(at + 1)
+                .is_none_or(|next| next.level != step.level);
+            let bracket = match (is_first, is_last) {
+                (true, true) => '─',
+                (true, false) => '┬',
+                (false, true) => '╰',
+                (false, false) => '├',
+            };
+            let number = if is_first {
+                (step.level + 1).to_string()
+            } else {
+                String::new()
+            };
+            let _ = write!(text, "{number:>3} {bracket} {:width$}", step.name);
+            let parents: Vec<String> = step
+                .parents
+                .iter()
+                .map(|edge| {
+                    if edge.data.is_empty() {
+                        format!("after {}", edge.step)
+                    } else {
+                        edge.data.join(", ")
+                    }
+                })
+                .collect();
+            if !parents.is_empty() {
+                let _ = write!(text, "   ← {}", parents.join(", "));
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn mermaid(&self) -> String {
+        let mut text = String::from("flowchart TD\n");
+        for step in &self.steps {
+            let _ = writeln!(text, "  {0}[\"{0}\"]", step.name);
+        }
+        for (step, edge) in self.edges() {
+            let params = edge.params();
+            let _ = if params.is_empty() {
+                writeln!(text, "  {} -.-> {}", edge.step, step.name)
+            } else {
+                writeln!(text, "  {} -->|{}| {}", edge.step, params, step.name)
+            };
+        }
+        text
+    }
+
+    fn dot(&self) -> String {
+        let mut text = format!("digraph \"{}\" {{\n  node [shape=box];\n", self.workflow);
+        for step in &self.steps {
+            let _ = writeln!(text, "  \"{}\";", step.name);
+        }
+        for (step, edge) in self.edges() {
+            let params = edge.params();
+            let style = if params.is_empty() {
+                "style=dashed".to_owned()
+            } else {
+                format!("label=\"{params}\"")
+            };
+            let _ = writeln!(text, "  \"{}\" -> \"{}\" [{style}];", edge.step, step.name);
+        }
+        text + "}\n"
+    }
+
+    fn edges(&self) -> impl Iterator<Item = (&Node, &Edge)> {
+        self.steps
+            .iter()
+            .flat_map(|step| step.parents.iter().map(move |edge| (step, edge)))
+    }
+}
+
+impl Edge {
+    /// The parameters alone: paths have characters that Mermaid and Graphviz read as their own.
+    fn params(&self) -> String {
+        self.data
+            .iter()
+            .filter_map(|data| data.split(' ').next())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}

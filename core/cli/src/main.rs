@@ -1,0 +1,76 @@
+//! The `tasker` program: develop, run and look after workflows from the command line.
+
+mod args;
+mod commands;
+mod config;
+mod failure;
+mod input;
+mod output;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Cli;
+use crate::commands::Context;
+use crate::config::Config;
+use crate::failure::{Outcome, invalid};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.global.output;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell(format);
+            ExitCode::from(u8::try_from(failure.exit_code()).unwrap_or(1))
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let config = Config::load(&cli.global)?;
+    start_log(&config)?;
+    for warning in config::unknown_variables() {
+        output::talk(warning);
+    }
+    let context = Context {
+        output: Output::new(cli.global.output, config::no_color()),
+        may_ask: !cli.global.no_input && std::io::IsTerminal::is_terminal(&std::io::stdin()),
+        yes: cli.global.yes,
+        config,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| invalid(format!("cannot start: {error}")))?;
+    // On the main thread: children that must die with this process are tied to the thread that spawns them.
+    let outcome = runtime.block_on(commands::run(&context, cli.command));
+    runtime.shutdown_background();
+    outcome
+}
+
+fn start_log(config: &Config) -> Outcome {
+    let filter = config.get("log").unwrap_or("warn");
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        invalid(format!(
+            "`log` is not a filter: {error}; try `info` or `tasker_engine=debug`"
+        ))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.get("log_format") {
+        Some("json") => builder.json().init(),
+        Some("text") | None => builder.init(),
+        Some(other) => {
+            return Err(invalid(format!(
+                "`log_format` must be text or json, not `{other}`"
+            )));
+        }
+    }
+    Ok(())
+}
