@@ -30,7 +30,7 @@ pub(crate) async fn run(process: Arc<Process>) {
         match settle(&process, &mut conn, batch).await {
             Ok(()) => pause = FIRST_PAUSE,
             Err(unsettled) => {
-                // Leases that run out meanwhile drop their outcomes.
+                // What becomes of those whose lease runs out meanwhile is for the engine's guard to say.
                 process.outbox.put_back(unsettled);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}

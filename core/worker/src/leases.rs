@@ -43,10 +43,10 @@ impl Leases {
         &self,
         lease: Lease,
         token: CancellationToken,
+        started: Instant,
         valid_until: Instant,
         beats_for: Duration,
     ) {
-        let started = Instant::now();
         self.lock().insert(
             lease,
             Held {
@@ -214,42 +214,54 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_no_heartbeat_renewed_is_lost_unless_it_is_in_flight() {
+    #[test]
+    fn what_no_heartbeat_renewed_is_lost_unless_it_is_in_flight() {
         let leases = Leases::default();
         let (quiet, flying, renewed) = (lease(1), lease(2), lease(3));
-        let end = Instant::now() + Duration::from_secs(2);
+        let start = Instant::now();
+        let end = start + Duration::from_secs(2);
         let token = CancellationToken::new();
         for lease in [quiet, flying, renewed] {
-            leases.add(lease, token.child_token(), end, Duration::from_mins(1));
+            let token = token.child_token();
+            leases.add(lease, token, start, end, Duration::from_mins(1));
         }
         leases.mark_settling([&flying], true);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let now = Instant::now();
+        let now = start + Duration::from_secs(1);
         assert!(leases.has_unshown(now));
         let beats = leases.beats(now);
         assert_eq!(beats.len(), 2);
         let one: Vec<_> = beats.into_iter().filter(|b| b.lease == renewed).collect();
         leases.renewed(&one, now + Duration::from_secs(2));
-        tokio::time::advance(Duration::from_millis(1500)).await;
-        assert_eq!(leases.lose_expired(Instant::now()), 1);
+        assert_eq!(leases.lose_expired(start + Duration::from_millis(2500)), 1);
         assert!(!leases.is_held(&quiet) && leases.is_held(&flying) && leases.is_held(&renewed));
         assert_eq!(leases.take_rest(), [renewed]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_handler_past_its_timeout_gets_no_heartbeat() {
+    #[test]
+    fn a_handler_past_its_timeout_gets_no_heartbeat() {
         let leases = Leases::default();
-        let now = Instant::now();
+        let start = Instant::now();
         let token = CancellationToken::new();
-        leases.add(
-            lease(1),
-            token.clone(),
-            now + Duration::from_secs(30),
-            Duration::from_secs(10),
-        );
-        tokio::time::advance(Duration::from_secs(11)).await;
-        assert!(leases.beats(Instant::now()).is_empty());
-        assert!(!leases.has_unshown(Instant::now()));
+        let long = start + Duration::from_mins(1);
+        leases.add(lease(1), token, start, long, Duration::from_secs(10));
+        let later = start + Duration::from_secs(11);
+        assert!(leases.beats(later).is_empty());
+        assert!(!leases.has_unshown(later));
+        assert_eq!(leases.lose_expired(later), 0);
+    }
+
+    #[test]
+    fn a_cancelled_task_reaches_its_handlers_only() {
+        let leases = Leases::default();
+        let (one, other) = (lease(1), lease(2));
+        let start = Instant::now();
+        let (asked, spared) = (CancellationToken::new(), CancellationToken::new());
+        let long = start + Duration::from_mins(1);
+        leases.add(one, asked.clone(), start, long, Duration::from_mins(1));
+        leases.add(other, spared.clone(), start, long, Duration::from_mins(1));
+        leases.cancel_task(one.task_id);
+        assert!(asked.is_cancelled() && leases.is_cancel_requested(&one));
+        assert!(!spared.is_cancelled() && !leases.is_cancel_requested(&other));
+        assert!(leases.lose(&other) && spared.is_cancelled() && !leases.lose(&other));
     }
 }

@@ -124,7 +124,10 @@ impl Pace {
 
     /// A call read the queues, or brought work: the pauses begin anew.
     pub(crate) fn worked(&self, has_read: bool) {
-        let now = Instant::now();
+        self.worked_at(Instant::now(), has_read);
+    }
+
+    fn worked_at(&self, now: Instant, has_read: bool) {
         let mut state = self.lock();
         state.quiet_since = now;
         if has_read {
@@ -168,7 +171,10 @@ impl Pace {
     /// Says what is due now, and counts it as done. While the next read is at most this far away the rest joins it, so that an idle
     /// process makes one call where it could make three.
     pub(crate) fn take_due(&self, can_claim: bool) -> Due {
-        let now = Instant::now();
+        self.take_due_at(Instant::now(), can_claim)
+    }
+
+    fn take_due_at(&self, now: Instant, can_claim: bool) -> Due {
         let mut state = self.lock();
         let max = self.poll_max;
         let is_quiet = now.duration_since(state.quiet_since) >= QUIET;
@@ -201,31 +207,32 @@ impl Pace {
 
     /// Waits for the next thing to do, or for news. Cancel safe. A process without free slots waits for other things than reads.
     pub(crate) async fn wait(&self, can_claim: bool) {
-        let until = {
-            let now = Instant::now();
-            let mut state = self.lock();
-            let mut until = state
-                .next_pump(self.poll_max, now)
-                .min(state.next_internal(now));
-            if can_claim {
-                // Two processes that fell silent together do not read together.
-                let read = state.next_read(self.poll_max, now);
-                let pause = read.saturating_duration_since(now);
-                let is_planned = !state.moments.peek().is_some_and(|m| m.0 <= read);
-                let read = if pause > SOON && is_planned {
-                    now + pause.mul_f64(rand::rng().random_range(0.9..1.1))
-                } else {
-                    read
-                };
-                until = until.min(read);
-            }
-            state.planned = until;
-            until
-        };
+        let until = self.plan(Instant::now(), can_claim);
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             () = self.news.notified() => {}
         }
+    }
+
+    fn plan(&self, now: Instant, can_claim: bool) -> Instant {
+        let mut state = self.lock();
+        let mut until = state
+            .next_pump(self.poll_max, now)
+            .min(state.next_internal(now));
+        if can_claim {
+            let read = state.next_read(self.poll_max, now);
+            let pause = read.saturating_duration_since(now);
+            let is_moment = state.moments.peek().is_some_and(|m| m.0 <= read);
+            // Two processes that fell silent together do not read together.
+            let read = if pause > SOON && !is_moment {
+                now + pause.mul_f64(rand::rng().random_range(1.0..1.2))
+            } else {
+                read
+            };
+            until = until.min(read);
+        }
+        state.planned = until;
+        until
     }
 
     /// Answers how long the process sleeps at most, and whether it is quiet.
@@ -243,51 +250,69 @@ impl Pace {
 mod tests {
     use super::*;
 
-    async fn reads_within(pace: &Pace, span: Duration) -> usize {
-        let end = Instant::now() + span;
-        let mut reads = 0;
-        while Instant::now() < end {
-            if pace.take_due(true).claim {
-                reads += 1;
-            }
-            pace.wait(true).await;
+    /// Plays a span without waiting; answers the reads and the transactions.
+    fn play(pace: &Pace, now: &mut Instant, span: Duration) -> (usize, usize) {
+        let end = *now + span;
+        let (mut reads, mut looks) = (0, 0);
+        while *now < end {
+            let due = pace.take_due_at(*now, true);
+            reads += usize::from(due.claim);
+            looks += usize::from(due != Due::default());
+            *now = pace.plan(*now, true).max(*now + Duration::from_micros(100));
         }
-        reads
+        (reads, looks)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_the_limit_and_begin_anew_after_work() {
+    #[test]
+    fn pauses_double_up_to_the_limit_and_begin_anew_after_work() {
         let pace = Pace::new(Duration::from_millis(500));
-        let first = reads_within(&pace, Duration::from_secs(1)).await;
+        let mut now = Instant::now();
+        let (first, _) = play(&pace, &mut now, Duration::from_secs(1));
         assert!((8..=13).contains(&first), "{first}");
-        let later = reads_within(&pace, Duration::from_secs(10)).await;
-        assert!((18..=23).contains(&later), "{later}");
-        pace.worked(true);
-        let again = reads_within(&pace, Duration::from_millis(100)).await;
+        let (later, _) = play(&pace, &mut now, Duration::from_secs(10));
+        assert!((16..=23).contains(&later), "{later}");
+        pace.worked_at(now, true);
+        let (again, _) = play(&pace, &mut now, Duration::from_millis(100));
         assert!((5..=8).contains(&again), "{again}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_process_is_nearly_silent_and_still_meets_a_timer() {
+    #[test]
+    fn an_idle_process_is_nearly_silent() {
         let pace = Pace::new(Duration::from_millis(500));
-        reads_within(&pace, Duration::from_mins(3)).await;
-        let reads = reads_within(&pace, Duration::from_mins(1)).await;
-        assert!((26..=34).contains(&reads), "{reads}");
-        pace.timer_in(Duration::from_millis(700));
-        let start = Instant::now();
-        while !pace.take_due(true).pump || start.elapsed() < Duration::from_millis(600) {
-            pace.wait(true).await;
-        }
-        assert!(start.elapsed() < Duration::from_millis(720));
+        let mut now = Instant::now();
+        play(&pace, &mut now, Duration::from_mins(3));
+        let (reads, looks) = play(&pace, &mut now, Duration::from_mins(1));
+        assert!((24..=34).contains(&reads), "{reads}");
+        assert!(looks <= 42, "{looks}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_wake_up_is_not_lost_while_nobody_waits() {
+    #[test]
+    fn a_timer_is_met_and_brings_the_internal_queue_with_it() {
         let pace = Pace::new(Duration::from_millis(500));
-        reads_within(&pace, Duration::from_secs(5)).await;
-        pace.take_due(true);
+        let mut now = Instant::now();
+        play(&pace, &mut now, Duration::from_mins(3));
+        let due = now + Duration::from_millis(700);
+        pace.lock().next_timer = Some(due);
+        while now < due {
+            now = pace.plan(now, true).max(now + Duration::from_micros(100));
+            if now < due {
+                pace.lock().next_timer = Some(due);
+                pace.take_due_at(now, true);
+                pace.lock().next_timer = Some(due);
+            }
+        }
+        assert!(now < due + Duration::from_millis(20));
+        assert!(pace.take_due_at(now, true).pump);
+        assert!(pace.take_due_at(now, true).internal);
+    }
+
+    #[test]
+    fn a_wake_up_stays_until_there_is_a_free_slot() {
+        let pace = Pace::new(Duration::from_millis(500));
+        let mut now = Instant::now();
+        play(&pace, &mut now, Duration::from_secs(5));
         pace.wake();
-        pace.wait(true).await;
-        assert!(pace.take_due(true).claim);
+        assert!(!pace.take_due_at(now, false).claim);
+        assert!(pace.take_due_at(now, true).claim);
     }
 }

@@ -321,13 +321,14 @@ impl Process {
             return;
         };
         let timeout = Duration::from_millis(step.timeout_ms);
+        let started = Instant::now();
         self.leases.add(
             lease,
             token,
+            started,
             since + self.options.lease,
             timeout + BEATS_AFTER_TIMEOUT,
         );
-        let started = Instant::now();
         let attempt = tokio::select! {
             attempt = attempt(handler, &ctx) => attempt,
             // Dropping the attempt aborts the handler's task.

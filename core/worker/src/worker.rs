@@ -15,6 +15,8 @@ use crate::{Handler, Handlers, Options};
 
 /// Handlers that were told to stop at the end of the grace have this long to do so.
 const LAST_CALL: Duration = Duration::from_secs(2);
+/// An aborted handler ends at its next await; one that has none is not waited for.
+const ABORT: Duration = Duration::from_millis(100);
 /// How long the last outcomes may take to reach the database.
 const LAST_SETTLE: Duration = Duration::from_secs(5);
 
@@ -226,6 +228,7 @@ impl Worker {
             let last_call = LAST_CALL.min(grace.max(Duration::from_millis(200)));
             let _ = tokio::time::timeout(last_call, process.steps.wait()).await;
             process.abandoning.cancel();
+            let _ = tokio::time::timeout(ABORT, process.steps.wait()).await;
         }
         // What has an outcome is in the outbox; the others go back.
         let rest: Vec<_> = process
@@ -266,6 +269,16 @@ impl Worker {
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(StopReason::Drained);
         process.stopped.cancel();
+    }
+
+    /// Returns how many slots are free.
+    pub fn free_slots(&self) -> usize {
+        self.process.slots.free()
+    }
+
+    /// Returns how many handlers run on after their timeout; each holds a slot.
+    pub fn zombies(&self) -> usize {
+        self.process.slots.zombies()
     }
 
     /// Waits until the worker has stopped, by a drain or for a reason of its own.
