@@ -18,6 +18,14 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(super) struct WorkerProcess {
     child: Child,
     group: libc::pid_t,
+    guard: Option<Guard>,
+}
+
+/// A shell that kills the worker's whole group when this process is gone: the kernel's own tie holds the first process of it only.
+#[derive(Debug)]
+struct Guard {
+    process: std::process::Child,
+    pipe: std::process::ChildStdin,
 }
 
 impl WorkerProcess {
@@ -54,7 +62,12 @@ impl WorkerProcess {
             .id()
             .and_then(|id| libc::pid_t::try_from(id).ok())
             .ok_or_else(|| invalid(format!("the worker `{command}` ended at once")))?;
-        Ok(Self { child, group })
+        let guard = Guard::start(group).map_err(|error| cannot_start(command, error))?;
+        Ok(Self {
+            child,
+            group,
+            guard: Some(guard),
+        })
     }
 
     /// Returns the number of its first process.
@@ -93,9 +106,39 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        if self.child.id().is_some() {
+        // Also when the first process has ended by itself: what it started goes with it.
+        if let Some(guard) = self.guard.take() {
             self.signal(libc::SIGKILL);
+            guard.dismiss();
         }
+    }
+}
+
+impl Guard {
+    fn start(group: libc::pid_t) -> std::io::Result<Self> {
+        use std::os::unix::process::CommandExt;
+
+        let mut process = std::process::Command::new("/bin/sh")
+            .args([
+                "-c",
+                "read done || kill -9 -\"$0\" 2>/dev/null",
+                &group.to_string(),
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let pipe = process.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        Ok(Self { process, pipe })
+    }
+
+    /// Lets it go without killing anything.
+    fn dismiss(mut self) {
+        use std::io::Write;
+
+        // If it is gone already there is nobody to dismiss.
+        let _ = self.pipe.write_all(b"done\n");
+        let _ = self.process.wait();
     }
 }
 
