@@ -38,22 +38,31 @@ fn check(function: &ItemFn) -> Result<()> {
         ));
     }
     if !signature.generics.params.is_empty() {
-        return Err(syn::Error::new_spanned(&signature.generics, "a step has no generic parameters: a worker calls it by name"));
+        return Err(syn::Error::new_spanned(
+            &signature.generics,
+            "a step has no generic parameters: a worker calls it by name",
+        ));
     }
     Ok(())
 }
 
 /// The function under its own name: it takes the same and gives the same, as a future that knows its step.
 fn outer(function: &ItemFn, definition: &Ident, parameters: &[Parameter]) -> TokenStream {
-    let (documentation, attributes): (Vec<_>, Vec<_>) =
-        function.attrs.iter().partition(|attribute| attribute.path().is_ident("doc"));
+    let (documentation, attributes): (Vec<_>, Vec<_>) = function
+        .attrs
+        .iter()
+        .partition(|attribute| attribute.path().is_ident("doc"));
     let visibility = &function.vis;
     let ident = &function.sig.ident;
     let arguments: Vec<Ident> = (0..parameters.len())
         .map(|at| format_ident!("argument{at}", span = Span::mixed_site()))
         .collect();
     let types: Vec<_> = parameters.iter().map(|parameter| &parameter.ty).collect();
-    let inner = ItemFn { attrs: Vec::new(), vis: syn::Visibility::Inherited, ..function.clone() };
+    let inner = ItemFn {
+        attrs: Vec::new(),
+        vis: syn::Visibility::Inherited,
+        ..function.clone()
+    };
     let output = match &function.sig.output {
         syn::ReturnType::Default => quote!(()),
         syn::ReturnType::Type(_, ty) => quote!(#ty),
@@ -74,7 +83,13 @@ fn outer(function: &ItemFn, definition: &Ident, parameters: &[Parameter]) -> Tok
 }
 
 /// The type that stands for the step, and what is known of it before it runs.
-fn described(function: &ItemFn, options: &Options, definition: &Ident, name: &LitStr, parameters: &[Parameter]) -> TokenStream {
+fn described(
+    function: &ItemFn,
+    options: &Options,
+    definition: &Ident,
+    name: &LitStr,
+    parameters: &[Parameter],
+) -> TokenStream {
     let visibility = &function.vis;
     let result = parameter::result(&function.sig.output);
     let summary = format!("The step `{}`.", name.value());
@@ -83,8 +98,13 @@ fn described(function: &ItemFn, options: &Options, definition: &Ident, name: &Li
         let name = parameter.name.clone().unwrap_or_default();
         quote!(::tasker::step::Named { name: #name, schema: ::tasker::__schema_of!(#ty) })
     });
-    let retry = options.retry.as_ref().map(|attempts| quote!(.retry(#attempts)));
-    let timeout = options.timeout_ms.map(|ms| quote!(.timeout(::core::time::Duration::from_millis(#ms))));
+    let retry = options
+        .retry
+        .as_ref()
+        .map(|attempts| quote!(.retry(#attempts)));
+    let timeout = options
+        .timeout_ms
+        .map(|ms| quote!(.timeout(::core::time::Duration::from_millis(#ms))));
     let queue = options.queue.as_ref().map(|queue| quote!(.queue(#queue)));
     quote! {
         #[doc = #summary]
@@ -118,7 +138,9 @@ fn checks(function: &ItemFn, parameters: &[Parameter]) -> TokenStream {
     });
     let output = match &function.sig.output {
         syn::ReturnType::Default => quote!(),
-        syn::ReturnType::Type(_, ty) => quote_spanned!(ty.span()=> ::tasker::step::check_result::<#ty, _>();),
+        syn::ReturnType::Type(_, ty) => {
+            quote_spanned!(ty.span()=> ::tasker::step::check_result::<#ty, _>();)
+        }
     };
     quote! {
         const _: fn() = || {

@@ -111,7 +111,11 @@ impl Builder {
     pub(crate) fn disconnected(self) -> Tasker {
         let pool = PgPoolOptions::new()
             .acquire_timeout(Duration::from_millis(100))
-            .connect_lazy_with(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1));
+            .connect_lazy_with(
+                PgConnectOptions::new_without_pgpass()
+                    .host("127.0.0.1")
+                    .port(1),
+            );
         Tasker::over(Engine::from_pool(pool, self.schema), self.worker)
     }
 }

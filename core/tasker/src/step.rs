@@ -14,13 +14,13 @@ mod outcome;
 mod state;
 
 pub use builder::{IntoRetry, IntoStep, Ready, Step, StepNames};
-pub use definition::{Named, Schema, StepDef};
-pub(crate) use delivery::context;
-pub use delivery::Delivery;
-pub use extract::{Ctx, Dep, FromStep, Input, Need, OptionalDep, State};
-pub use function::StepFunction;
 pub(crate) use definition::schema;
+pub use definition::{Named, Schema, StepDef};
+pub use delivery::Delivery;
+pub(crate) use delivery::context;
+pub use extract::{Ctx, Dep, FromStep, Input, Need, OptionalDep, State};
 pub(crate) use function::Body;
+pub use function::StepFunction;
 pub use outcome::{Fallible, IntoOutcome, Plain, Settled, Stated, Success};
 pub(crate) use state::States;
 
@@ -66,7 +66,10 @@ pub fn check_parameter<T: FromStep>() {}
 pub fn check_result<R: IntoOutcome<M>, M>() {}
 
 /// Writes a value as the JSON that is stored.
-pub(crate) fn to_payload(value: &(impl Serialize + ?Sized)) -> Result<tasker_model::Payload, crate::StepError> {
-    tasker_model::Payload::from_value(value)
-        .map_err(|error| crate::StepError::of(tasker_model::StepFailure::result_rejected(error.message)))
+pub(crate) fn to_payload(
+    value: &(impl Serialize + ?Sized),
+) -> Result<tasker_model::Payload, crate::StepError> {
+    tasker_model::Payload::from_value(value).map_err(|error| {
+        crate::StepError::of(tasker_model::StepFailure::result_rejected(error.message))
+    })
 }

@@ -75,9 +75,16 @@ impl Workflow {
     /// tx.commit().await?;
     /// # Ok(()) }
     /// ```
-    pub fn submit<'c>(&self, connection: &'c mut PgConnection, input: impl Serialize) -> Submit<'c> {
+    pub fn submit<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+        input: impl Serialize,
+    ) -> Submit<'c> {
         let of = Of::Workflow(self.home().get(&self.reference()));
-        Submit { connection: Some(connection), ..Submit::of(of, &input) }
+        Submit {
+            connection: Some(connection),
+            ..Submit::of(of, &input)
+        }
     }
 }
 
@@ -88,7 +95,10 @@ impl Submit<'static> {
 
     /// Submits on the caller's connection instead, in its transaction if it has one.
     pub fn within(self, connection: &mut PgConnection) -> Submit<'_> {
-        Submit { connection: Some(connection), ..self }
+        Submit {
+            connection: Some(connection),
+            ..self
+        }
     }
 }
 
@@ -208,7 +218,11 @@ impl<'c> Submit<'c> {
                 }
             }
         };
-        Ok(Task::new(runtime, submitted.task_id, Some(submitted.created)))
+        Ok(Task::new(
+            runtime,
+            submitted.task_id,
+            Some(submitted.created),
+        ))
     }
 }
 
@@ -247,21 +261,38 @@ async fn revision(of: Of) -> Result<(Arc<Runtime>, Arc<Revision>, i32)> {
 }
 
 /// Turns a time from now into a time by the database's clock, which is the one that counts.
-async fn time(when: Option<When>, engine: &Engine, connection: &mut PgConnection) -> Result<Option<DateTime<Utc>>> {
+async fn time(
+    when: Option<When>,
+    engine: &Engine,
+    connection: &mut PgConnection,
+) -> Result<Option<DateTime<Utc>>> {
     match when {
         None => Ok(None),
         Some(When::At(at)) => Ok(Some(at)),
         Some(When::In(time)) => {
             let now = clock::now(connection, engine.schema()).await?;
-            let at = TimeDelta::from_std(time).ok().and_then(|time| now.checked_add_signed(time));
-            at.map(Some).ok_or_else(|| Error::new(ErrorKind::Invalid, "the delay is longer than time itself; shorten it"))
+            let at = TimeDelta::from_std(time)
+                .ok()
+                .and_then(|time| now.checked_add_signed(time));
+            at.map(Some).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    "the delay is longer than time itself; shorten it",
+                )
+            })
         }
     }
 }
 
 /// Makes the task for whoever reads the queue, and wakes those workers that sleep.
-async fn insert(engine: &Engine, connection: &mut PgConnection, submission: Submission) -> Result<Submitted> {
-    let reply: Reply = engine.submit(connection, &[submission], Some(ACTOR), Root::Anyone).await?;
+async fn insert(
+    engine: &Engine,
+    connection: &mut PgConnection,
+    submission: Submission,
+) -> Result<Submitted> {
+    let reply: Reply = engine
+        .submit(connection, &[submission], Some(ACTOR), Root::Anyone)
+        .await?;
     let submitted = first(&reply.submitted)?;
     let queues: Vec<i32> = reply.left.iter().map(|(queue, _)| *queue).collect();
     if !queues.is_empty() {
@@ -283,8 +314,10 @@ async fn insert(engine: &Engine, connection: &mut PgConnection, submission: Subm
 }
 
 fn first(submitted: &[Submitted]) -> Result<Submitted> {
-    submitted
-        .first()
-        .copied()
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "the database did not answer the submit; is its schema older than this program?"))
+    submitted.first().copied().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            "the database did not answer the submit; is its schema older than this program?",
+        )
+    })
 }

@@ -59,7 +59,10 @@ impl Step {
     pub fn parameters<const N: usize>(mut self, names: [&str; N]) -> Self {
         if N != self.body.parameters.len() {
             let has = self.body.parameters.len();
-            self.problems.push(format!("step `{}` has {has} parameters, but {N} names were given", self.name));
+            self.problems.push(format!(
+                "step `{}` has {has} parameters, but {N} names were given",
+                self.name
+            ));
         }
         for (parameter, name) in self.body.parameters.iter_mut().zip(names) {
             name.clone_into(&mut parameter.name);
@@ -78,7 +81,10 @@ impl Step {
                 Ok(source) => {
                     definition.with.insert(param.clone(), source);
                 }
-                Err(error) => problems.push(format!("step `{}`, parameter `{param}`: {error}", self.name)),
+                Err(error) => problems.push(format!(
+                    "step `{}`, parameter `{param}`: {error}",
+                    self.name
+                )),
             }
         }
         for (at, parameter) in self.body.parameters.iter().enumerate() {
@@ -95,11 +101,22 @@ impl Step {
                 _ => {}
             }
         }
-        if problems.is_empty() { Ok(definition) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(definition)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The name that YAML calls it by.
+    pub(crate) fn own_name(&self) -> String {
+        self.handler.clone().unwrap_or_else(|| self.name.clone())
     }
 
     pub(crate) fn handler_name(&self, workflow: &str) -> String {
-        self.handler.clone().unwrap_or_else(|| format!("{workflow}.{}", self.name))
+        self.handler
+            .clone()
+            .unwrap_or_else(|| format!("{workflow}.{}", self.name))
     }
 }
 
@@ -124,7 +141,9 @@ pub trait IntoStep<Mark>: Sized {
 
     /// Says how long one attempt may take; a minute unless said.
     fn timeout(self, timeout: Duration) -> Step {
-        self.change(|settings| settings.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+        self.change(|settings| {
+            settings.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        })
     }
 
     /// Names the queue it waits in.
@@ -167,7 +186,10 @@ pub trait IntoStep<Mark>: Sized {
         let mut step = self.into_step();
         match serde_json::to_value(config) {
             Ok(config) => step.settings.config = Some(config),
-            Err(error) => step.problems.push(format!("the config of step `{}` is no JSON: {error}", step.name)),
+            Err(error) => step.problems.push(format!(
+                "the config of step `{}` is no JSON: {error}",
+                step.name
+            )),
         }
         step
     }

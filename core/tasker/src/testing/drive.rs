@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tasker_engine::{Caller, Change, Claimed, Engine, Reply, Root, Settlement, Submission, clock, pgmq, to_error};
+use tasker_engine::{
+    Caller, Change, Claimed, Engine, Reply, Root, Settlement, Submission, clock, pgmq, to_error,
+};
 use tasker_model::{Error, ErrorKind, Payload, Result, Revision, TaskId, TaskState};
 use tasker_worker::{SharedConnection, refused, revision_step, run_claimed};
 
@@ -37,11 +39,18 @@ struct Hands {
 }
 
 impl Drive<'_> {
-    pub(super) async fn run(&self, connection: &mut PgConnection, input: Payload) -> Result<TestRun> {
+    pub(super) async fn run(
+        &self,
+        connection: &mut PgConnection,
+        input: Payload,
+    ) -> Result<TestRun> {
         let submission = Submission::new(self.revision_id, input);
         submission.check(&self.revision)?;
         self.begin(connection).await?;
-        let reply = self.engine.submit(connection, &[submission], Some("test"), Root::Anyone).await?;
+        let reply = self
+            .engine
+            .submit(connection, &[submission], Some("test"), Root::Anyone)
+            .await?;
         let task = reply.submitted.first().map(|submitted| submitted.task_id).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the database did not answer the submit; is its schema older than this program?")
         })?;
@@ -55,10 +64,11 @@ impl Drive<'_> {
     /// Begins a test session. Outside a transaction its settings would be gone with the statement, and the run committed.
     async fn begin(&self, connection: &mut PgConnection) -> Result<()> {
         clock::begin_test(connection, self.engine.schema()).await?;
-        let is_on: bool = sqlx::query_scalar(self.engine.statement("select {schema}.is_test_session()"))
-            .fetch_one(connection)
-            .await
-            .map_err(|error| to_error("beginning a test session", error))?;
+        let is_on: bool =
+            sqlx::query_scalar(self.engine.statement("select {schema}.is_test_session()"))
+                .fetch_one(connection)
+                .await
+                .map_err(|error| to_error("beginning a test session", error))?;
         if is_on {
             return Ok(());
         }
@@ -90,7 +100,9 @@ impl Drive<'_> {
                 continue;
             }
             elapsed += match due {
-                _ if strides < STRIDES => due.unwrap_or(STRIDE).clamp(Duration::from_millis(1), STRIDE),
+                _ if strides < STRIDES => due
+                    .unwrap_or(STRIDE)
+                    .clamp(Duration::from_millis(1), STRIDE),
                 Some(due) => due.max(Duration::from_millis(1)),
                 None => return Err(self.stuck(task)),
             };
@@ -103,19 +115,31 @@ impl Drive<'_> {
         loop {
             if !hands.settlements.is_empty() {
                 let settlements = std::mem::take(&mut hands.settlements);
-                // Hand-off only: what is left in the queues is read when nothing is in hand.
-                let caller = Caller { want: 0, ..self.caller.clone() };
-                let reply = pgmq::settle(self.engine, &mut *shared.lock().await, &caller, &settlements).await?;
+                // All that it wants is handed off: what is left in the queues is read when nothing is in hand.
+                let reply = pgmq::settle(
+                    self.engine,
+                    &mut *shared.lock().await,
+                    &self.caller,
+                    &settlements,
+                )
+                .await?;
                 self.take(reply, hands);
             }
-            let Some(claimed) = hands.claimed.pop_front() else { return Ok(()) };
+            let Some(claimed) = hands.claimed.pop_front() else {
+                return Ok(());
+            };
             let handler = self.handlers.of(revision_step(&self.revision, &claimed)?)?;
             let connection = Some(Arc::clone(shared));
             let started = tokio::time::Instant::now();
-            let change = run_claimed(self.engine, &self.revision, &claimed, &handler, connection).await?;
+            let change =
+                run_claimed(self.engine, &self.revision, &claimed, &handler, connection).await?;
             if let Some(change) = change {
                 let duration = Some(started.elapsed());
-                hands.settlements.push(Settlement { lease: claimed.lease, change, duration });
+                hands.settlements.push(Settlement {
+                    lease: claimed.lease,
+                    change,
+                    duration,
+                });
             }
         }
     }
@@ -134,18 +158,28 @@ impl Drive<'_> {
 
     fn take(&self, reply: Reply, hands: &mut Hands) {
         hands.claimed.extend(reply.leased);
-        hands.settlements.extend(reply.refused.into_iter().map(|refusal| {
-            let change: Change = refused(refusal.reason, &refusal.claimed, Some(&self.revision));
-            Settlement { lease: refusal.claimed.lease, change, duration: None }
-        }));
+        hands
+            .settlements
+            .extend(reply.refused.into_iter().map(|refusal| {
+                let change: Change =
+                    refused(refusal.reason, &refusal.claimed, Some(&self.revision));
+                Settlement {
+                    lease: refusal.claimed.lease,
+                    change,
+                    duration: None,
+                }
+            }));
     }
 
     async fn state(&self, connection: &mut PgConnection, task: TaskId) -> Result<TaskState> {
-        let text: String = sqlx::query_scalar(self.engine.statement("select state::text from {schema}.task where task_id = $1"))
-            .bind(task.0)
-            .fetch_one(connection)
-            .await
-            .map_err(|error| to_error("reading the task's state", error))?;
+        let text: String = sqlx::query_scalar(
+            self.engine
+                .statement("select state::text from {schema}.task where task_id = $1"),
+        )
+        .bind(task.0)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| to_error("reading the task's state", error))?;
         text.parse()
     }
 
@@ -153,7 +187,9 @@ impl Drive<'_> {
         let workflow = self.revision.definition.reference();
         Error::new(
             ErrorKind::Internal,
-            format!("task {task} of {workflow} does not go on: no step is ready and no timer will make one so"),
+            format!(
+                "task {task} of {workflow} does not go on: no step is ready and no timer will make one so"
+            ),
         )
     }
 }

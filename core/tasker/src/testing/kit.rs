@@ -49,14 +49,17 @@ impl TestTasker {
     /// Adds a function that a workflow from YAML calls.
     pub fn handler<Mark>(mut self, step: impl IntoStep<Mark>) -> Self {
         let step = step.into_step();
-        self.handlers.real.insert(step.handler_name(&step.name), step.body);
+        self.handlers.real.insert(step.own_name(), step.body);
         self
     }
 
     /// Puts another function in the place of a step's.
     pub fn override_step<Mark>(mut self, step: &str, function: impl StepFunction<Mark>) -> Self {
         let revision = self.revision.clone().ok();
-        let handler = revision.as_ref().and_then(|revision| revision.step_by_name(step)).map(|step| step.handler.as_str());
+        let handler = revision
+            .as_ref()
+            .and_then(|revision| revision.step_by_name(step))
+            .map(|step| step.handler.as_str());
         self.handlers.replace(step, handler, Body::new(function));
         self
     }
@@ -94,36 +97,63 @@ impl TestTasker {
     pub async fn run(&self, input: impl Serialize) -> Result<TestRun> {
         let doing = "running the workflow under test";
         let mut connection = self.engine()?.open().await?;
-        let mut transaction = connection.begin().await.map_err(|error| to_error(doing, error))?;
+        let mut transaction = connection
+            .begin()
+            .await
+            .map_err(|error| to_error(doing, error))?;
         let run = self.run_in(&mut transaction, input).await;
-        transaction.rollback().await.map_err(|error| to_error(doing, error))?;
+        transaction
+            .rollback()
+            .await
+            .map_err(|error| to_error(doing, error))?;
         run
     }
 
     /// Submits a task and runs it to its end in the test's own transaction, beside the test's rows. The test rolls it back.
     ///
     /// `ctx.transaction` of the steps works in savepoints of this transaction; what steps do on other connections does not see it.
-    pub async fn run_in(&self, connection: &mut PgConnection, input: impl Serialize) -> Result<TestRun> {
+    pub async fn run_in(
+        &self,
+        connection: &mut PgConnection,
+        input: impl Serialize,
+    ) -> Result<TestRun> {
         let revision = self.revision()?;
         let input = Payload::from_value(&input)?;
         let engine = self.engine()?;
-        let (revision_id, caller) = self.caller.get_or_try_init(|| self.prepare(engine, &revision)).await?.clone();
-        let drive = Drive { engine, revision, revision_id, caller, handlers: &self.handlers };
+        let (revision_id, caller) = self
+            .caller
+            .get_or_try_init(|| self.prepare(engine, &revision))
+            .await?
+            .clone();
+        let drive = Drive {
+            engine,
+            revision,
+            revision_id,
+            caller,
+            handlers: &self.handlers,
+        };
         drive.run(connection, input).await
     }
 
     pub(super) fn revision(&self) -> Result<Arc<Revision>> {
-        self.revision.clone().map_err(|message| Error::new(ErrorKind::Invalid, message))
+        self.revision
+            .clone()
+            .map_err(|message| Error::new(ErrorKind::Invalid, message))
     }
 
     /// The engine, or one without a database for what needs none.
     pub(super) fn engine_or_none(&self) -> Engine {
-        self.engine.clone().unwrap_or_else(|| Tasker::builder().disconnected().engine().clone())
+        self.engine
+            .clone()
+            .unwrap_or_else(|| Tasker::builder().disconnected().engine().clone())
     }
 
     fn engine(&self) -> Result<&Engine> {
         self.engine.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "a whole workflow runs in a database; name one for tests with `.on(&pool)`")
+            Error::new(
+                ErrorKind::Invalid,
+                "a whole workflow runs in a database; name one for tests with `.on(&pool)`",
+            )
         })
     }
 
@@ -132,7 +162,11 @@ impl TestTasker {
         for step in self.handlers.fakes.keys() {
             step_of(revision, step)?;
         }
-        if !engine.installation().await.is_ok_and(|found| found.is_current()) {
+        if !engine
+            .installation()
+            .await
+            .is_ok_and(|found| found.is_current())
+        {
             engine.migrate().await?;
         }
         let mut connection = engine.acquire().await?;
@@ -158,7 +192,9 @@ impl TestTasker {
         names.dedup();
         let announced = engine.announce(worker_id, "rust", &names).await?;
         let handlers: Vec<i32> = announced.iter().map(|handler| handler.handler_id).collect();
-        let queues = engine.serve_queues(worker_id, "rust", &handlers, &[]).await?;
+        let queues = engine
+            .serve_queues(worker_id, "rust", &handlers, &[])
+            .await?;
         // Nothing outside the tests' transactions is run: for everybody else this worker is gone.
         engine.stop_worker(worker_id).await?;
         let caller = Caller {
@@ -177,11 +213,19 @@ impl TestTasker {
 }
 
 /// Finds a step, or says which one was meant.
-pub(super) fn step_of<'r>(revision: &'r Revision, name: &str) -> Result<&'r tasker_model::RevisionStep> {
+pub(super) fn step_of<'r>(
+    revision: &'r Revision,
+    name: &str,
+) -> Result<&'r tasker_model::RevisionStep> {
     revision.step_by_name(name).ok_or_else(|| {
         let near = nearest(name, revision.steps.iter().map(|step| step.name.as_str()));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let hint = near
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
         let workflow = revision.definition.reference();
-        Error::new(ErrorKind::NotFound, format!("workflow {workflow} has no step `{name}`{hint}"))
+        Error::new(
+            ErrorKind::NotFound,
+            format!("workflow {workflow} has no step `{name}`{hint}"),
+        )
     })
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde::{Serialize, de::DeserializeOwned};
 use tasker_engine::{Change, Claimed, Lease};
-use tasker_model::{Error, ErrorKind, Payload, Result, Revision, RevisionStep, StepFailure, TaskId};
+use tasker_model::{
+    Error, ErrorKind, Payload, Result, Revision, RevisionStep, StepFailure, TaskId,
+};
 use tasker_worker::run_claimed;
 
 use super::TestTasker;
@@ -32,7 +34,13 @@ pub struct StepRun {
 
 impl<'k> StepTest<'k> {
     pub(super) fn new(kit: &'k TestTasker, name: &str) -> Self {
-        Self { kit, name: name.to_owned(), input: Ok(Payload::empty_object()), results: BTreeMap::new(), attempt: 1 }
+        Self {
+            kit,
+            name: name.to_owned(),
+            input: Ok(Payload::empty_object()),
+            results: BTreeMap::new(),
+            attempt: 1,
+        }
     }
 
     /// Gives the task's input; `{}` unless said. It is not checked against the workflow's schema.
@@ -79,12 +87,19 @@ impl<'k> StepTest<'k> {
     }
 
     fn claimed(&self, revision: &Revision, step: &RevisionStep) -> Result<Claimed> {
-        let read = |given: &Result<Payload, String>| given.clone().map_err(|message| Error::new(ErrorKind::Invalid, message));
+        let read = |given: &Result<Payload, String>| {
+            given
+                .clone()
+                .map_err(|message| Error::new(ErrorKind::Invalid, message))
+        };
         let mut results = BTreeMap::new();
         for (name, result) in &self.results {
             let parent = step_of(revision, name)?;
             if !step.parents.contains(&parent.idx) {
-                return Err(Error::new(ErrorKind::Invalid, format!("step `{}` does not depend on `{name}`", step.name)));
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("step `{}` does not depend on `{name}`", step.name),
+                ));
             }
             results.insert(parent.idx, read(result)?);
         }
@@ -131,15 +146,24 @@ impl StepRun {
     pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
         match (&self.change, self.error()) {
             (Change::Success { value, .. }, _) => value.to(),
-            (_, Some(error)) => Err(Error::new(error.kind, format!("the step failed: {}", error.message))),
-            (other, None) => Err(Error::new(ErrorKind::Invalid, format!("the step has no result: {other:?}"))),
+            (_, Some(error)) => Err(Error::new(
+                error.kind,
+                format!("the step failed: {}", error.message),
+            )),
+            (other, None) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the step has no result: {other:?}"),
+            )),
         }
     }
 
     /// Reads an entry of the metadata that the step gave with its success.
     pub fn metadata<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         match &self.change {
-            Change::Success { metadata: Some(metadata), .. } => metadata.at(&[key])?.to().ok(),
+            Change::Success {
+                metadata: Some(metadata),
+                ..
+            } => metadata.at(&[key])?.to().ok(),
             _ => None,
         }
     }
@@ -152,7 +176,10 @@ impl StepRun {
             | Change::Cancelled { error }
             | Change::InputInvalid { error }
             | Change::Deadline { error } => Some(error),
-            Change::Success { .. } | Change::Release { .. } | Change::Validated | Change::Paused => None,
+            Change::Success { .. }
+            | Change::Release { .. }
+            | Change::Validated
+            | Change::Paused => None,
         }
     }
 
