@@ -11,12 +11,16 @@ async fn validate_cart(Input(order): Input<Order>) -> Result<Cart, StepError> {
 
 #[tasker::step(retry = 5)]
 async fn charge_payment(cart: Dep<ValidateCart>, shop: State<Shop>) -> Result<Payment, StepError> {
-    payments::charge(&shop.gateway, &cart).await?.permanent("CARD_DECLINED")
+    payments::charge(&shop.gateway, &cart)
+        .await?
+        .permanent("CARD_DECLINED")
 }
 
 #[tasker::step]
 async fn reserve_stock(cart: Dep<ValidateCart>, shop: State<Shop>) -> Result<Goods, StepError> {
-    stock::reserve(&shop.pool, &cart).await?.permanent("OUT_OF_STOCK")
+    stock::reserve(&shop.pool, &cart)
+        .await?
+        .permanent("OUT_OF_STOCK")
 }
 
 /// Validates the cart, then charges the card and sets the goods aside side by side, then confirms.
@@ -27,7 +31,11 @@ pub fn order_processing() -> Workflow {
         .step(validate_cart)
         .step(charge_payment)
         .step(reserve_stock)
-        .step_fn("confirm", async |paid: Dep<ChargePayment>, goods: Dep<ReserveStock>, ctx: Ctx| {
-            ctx.transaction(async |tx| orders::confirm(tx, &paid, &goods).await).await
-        })
+        .step_fn(
+            "confirm",
+            async |paid: Dep<ChargePayment>, goods: Dep<ReserveStock>, ctx: Ctx| {
+                ctx.transaction(async |tx| orders::confirm(tx, &paid, &goods).await)
+                    .await
+            },
+        )
 }

@@ -57,7 +57,10 @@ enum Behaviour<'t> {
 
 impl<'t> Behaviour<'t> {
     fn of(token: &'t str) -> Self {
-        let words = token.strip_prefix("tok_").and_then(|rest| rest.rsplit_once('_')).map_or("", |(words, _)| words);
+        let words = token
+            .strip_prefix("tok_")
+            .and_then(|rest| rest.rsplit_once('_'))
+            .map_or("", |(words, _)| words);
         let calls = |words: &str| words.parse().unwrap_or(1);
         if let Some(reason) = words.strip_prefix("declined_") {
             Self::Decline(reason)
@@ -90,8 +93,14 @@ impl Gateway {
         tokio::time::sleep(LATENCY).await;
         let calls = self.count_call(key).await?;
         match Behaviour::of(token) {
-            Behaviour::Decline(reason) => return Ok(Err(Declined { reason: reason.replace('_', " ") })),
-            Behaviour::Unavailable { calls: failing } if calls <= failing => return Err(GatewayError::Unavailable),
+            Behaviour::Decline(reason) => {
+                return Ok(Err(Declined {
+                    reason: reason.replace('_', " "),
+                }));
+            }
+            Behaviour::Unavailable { calls: failing } if calls <= failing => {
+                return Err(GatewayError::Unavailable);
+            }
             Behaviour::LoseAnswer { calls: failing } if calls <= failing => {
                 self.record(key, token, amount, currency).await?;
                 return Err(GatewayError::TimedOut);
@@ -140,9 +149,18 @@ mod tests {
 
     #[test]
     fn a_token_says_what_the_provider_does() {
-        assert_eq!(Behaviour::of("tok_declined_expired_card_0af"), Behaviour::Decline("expired_card"));
-        assert_eq!(Behaviour::of("tok_unavailable_2_0af"), Behaviour::Unavailable { calls: 2 });
-        assert_eq!(Behaviour::of("tok_lost_answer_1_0af"), Behaviour::LoseAnswer { calls: 1 });
+        assert_eq!(
+            Behaviour::of("tok_declined_expired_card_0af"),
+            Behaviour::Decline("expired_card")
+        );
+        assert_eq!(
+            Behaviour::of("tok_unavailable_2_0af"),
+            Behaviour::Unavailable { calls: 2 }
+        );
+        assert_eq!(
+            Behaviour::of("tok_lost_answer_1_0af"),
+            Behaviour::LoseAnswer { calls: 1 }
+        );
         for token in ["tok_visa_0af", "tok_declined", "", "ключ"] {
             assert_eq!(Behaviour::of(token), Behaviour::Charge);
         }

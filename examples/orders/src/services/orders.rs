@@ -33,7 +33,11 @@ pub async fn place(connection: &mut PgConnection, order: &Order) -> Result<bool,
 }
 
 /// Notes which task handles an order.
-pub async fn set_task(connection: &mut PgConnection, order_id: &str, task_id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn set_task(
+    connection: &mut PgConnection,
+    order_id: &str,
+    task_id: Uuid,
+) -> Result<(), sqlx::Error> {
     sqlx::query("update orders set task_id = $2 where order_id = $1")
         .bind(order_id)
         .bind(task_id)
@@ -57,8 +61,17 @@ pub async fn confirm(
     .bind(payment.amount)
     .fetch_one(connection)
     .await?;
-    let Payment { charge_id, amount: total, currency } = *payment;
-    Ok(Confirmation { order_id, charge_id, total, currency })
+    let Payment {
+        charge_id,
+        amount: total,
+        currency,
+    } = *payment;
+    Ok(Confirmation {
+        order_id,
+        charge_id,
+        total,
+        currency,
+    })
 }
 
 /// Reads an order.

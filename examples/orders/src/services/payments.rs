@@ -7,8 +7,17 @@ use super::{Cart, Gateway, Payment};
 /// once, however often this is called.
 ///
 /// The outer error may be mended by another call, the inner one not.
-pub async fn charge(gateway: &Gateway, cart: &Cart) -> Result<Result<Payment, Declined>, GatewayError> {
+pub async fn charge(
+    gateway: &Gateway,
+    cart: &Cart,
+) -> Result<Result<Payment, Declined>, GatewayError> {
     let key = format!("order:{}", cart.order_id);
-    let charged = gateway.charge(&key, &cart.payment_token, cart.total, cart.currency).await?;
-    Ok(charged.map(|charge_id| Payment { charge_id, amount: cart.total, currency: cart.currency }))
+    let charged = gateway
+        .charge(&key, &cart.payment_token, cart.total, cart.currency)
+        .await?;
+    Ok(charged.map(|charge_id| Payment {
+        charge_id,
+        amount: cart.total,
+        currency: cart.currency,
+    }))
 }

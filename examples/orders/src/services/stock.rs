@@ -47,17 +47,33 @@ pub async fn reserve(pool: &PgPool, cart: &Cart) -> Result<Result<Goods, OutOfSt
             .fetch_one(&mut *tx)
             .await?;
             if !is_reserved {
-                return Ok(Err(OutOfStock { sku: sku.clone(), wanted: *wanted, on_hand }));
+                return Ok(Err(OutOfStock {
+                    sku: sku.clone(),
+                    wanted: *wanted,
+                    on_hand,
+                }));
             }
         }
     }
     tx.commit().await?;
-    let pieces = cart.items.values().map(|quantity| i64::from(*quantity)).sum();
-    Ok(Ok(Goods { order_id: cart.order_id.clone(), pieces }))
+    let pieces = cart
+        .items
+        .values()
+        .map(|quantity| i64::from(*quantity))
+        .sum();
+    Ok(Ok(Goods {
+        order_id: cart.order_id.clone(),
+        pieces,
+    }))
 }
 
 /// Puts an article on the shelf; one that is there stays as it is.
-pub async fn stock_up(pool: &PgPool, sku: &str, name: &str, on_hand: i32) -> Result<(), sqlx::Error> {
+pub async fn stock_up(
+    pool: &PgPool,
+    sku: &str,
+    name: &str,
+    on_hand: i32,
+) -> Result<(), sqlx::Error> {
     sqlx::query("insert into stock (sku, name, on_hand) values ($1, $2, $3) on conflict do nothing")
         .bind(sku)
         .bind(name)
