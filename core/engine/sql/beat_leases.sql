@@ -12,7 +12,6 @@ declare
   v_now timestamptz := {schema}.now();
   v_until timestamptz := v_now + p_lease;
   v_held int[] := '{}';
-  v_hits int[];
   v_id int;
   o int[]; b smallint[]; m bigint[]; r int[];
 begin
@@ -20,8 +19,7 @@ begin
     select array_agg(u.ord order by u.ord), array_agg(u.band order by u.ord), array_agg(u.msg_id order by u.ord), array_agg(u.read_ct order by u.ord)
     into o, b, m, r
     from unnest(p_queue, p_band, p_msg, p_read_ct) with ordinality as u(queue_id, band, msg_id, read_ct, ord) where u.queue_id = v_id;
-    execute format('select array_agg(x) from {schema}.beat_v1_%s($1, $2, $3, $4, $5) x', v_id) into v_hits using o, b, m, r, v_until;
-    v_held := v_held || v_hits;
+    v_held := v_held || array(select x from {schema}.beat_v1(v_id, o, b, m, r, v_until) x);
   end loop;
   update {schema}.worker w set heartbeat_at = v_now, idle_until = v_now + p_idle_for where w.worker_id = p_worker;
   delete from {schema}.lease_view l where l.worker_id = p_worker;

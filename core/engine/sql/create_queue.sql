@@ -18,6 +18,7 @@ begin
   end if;
   insert into {schema}.queue (namespace, name, kind) values (p_namespace, p_name, p_kind) returning queue_id into v_id;
   perform {schema}.build_queue(v_id);
+  perform {schema}.build_dispatch();
   perform pg_notify('{schema_text}_control', 'queues');
   return v_id;
 end $$;
@@ -165,4 +166,46 @@ returns setof int language plpgsql as $f$
 begin@body@
 end $f$
 $sql$, '@id@', p_id::text), '@body@', v_beat);
+end $$;
+
+-- Makes the functions that call a queue's own ones by its number: static calls, each planned once per session, where a dynamic one is
+-- planned every time (measured: a settle call of one step takes a sixth less). A session that has not yet heard of a queue made this
+-- moment falls through to the dynamic call.
+create or replace function {schema}.build_dispatch() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_call record;
+  v_branches text;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('{schema}.create_queue', 0));
+  for v_call in
+    select * from (values
+      ('drop_v1', 'p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[]', 'setof int',
+        'p_ord, p_band, p_msg, p_read_ct'),
+      ('put_v1', 'p_band smallint[], p_message jsonb[], p_due timestamptz[], p_lease bool[], p_now timestamptz, p_until timestamptz',
+        'table (band smallint, msg_id bigint, task_id uuid, idx int, gen int, amount bigint)',
+        'p_band, p_message, p_due, p_lease, p_now, p_until'),
+      ('take_v1', 'p_quota int[], p_exclude int[], p_now timestamptz, p_until timestamptz',
+        'table (band smallint, msg_id bigint, read_ct int, message jsonb, age_ms int)',
+        'p_quota, p_exclude, p_now, p_until'),
+      ('beat_v1', 'p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[], p_until timestamptz', 'setof int',
+        'p_ord, p_band, p_msg, p_read_ct, p_until')
+    ) as f(name, parameters, answer, arguments)
+  loop
+    select string_agg(format('    when %1$s then return query select c.* from {schema}.%2$s_%1$s(%3$s) c;', q.queue_id, v_call.name, v_call.arguments),
+      E'\n' order by q.queue_id)
+    into v_branches from {schema}.queue q;
+    execute format($sql$
+create or replace function {schema}.%1$s(p_queue int, %2$s)
+returns %3$s language plpgsql as $f$
+begin
+  case p_queue
+%5$s
+    else return query execute format('select c.* from {schema}.%1$s_%%s(%4$s) c', p_queue) using %6$s;
+  end case;
+end $f$
+$sql$, v_call.name, v_call.parameters, v_call.answer,
+      (select string_agg('$' || n, ', ') from generate_series(1, cardinality(string_to_array(v_call.arguments, ','))) n),
+      v_branches, v_call.arguments);
+  end loop;
 end $$;

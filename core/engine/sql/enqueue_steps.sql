@@ -73,8 +73,7 @@ begin
   end if;
   if v_queue[1] = all(v_queue) then
     v_id := v_queue[1];
-    return query execute format('select %1$s, p.* from {schema}.put_v1_%1$s($1, $2, $3, $4, $5, $6) p', v_id)
-      using v_band, v_message, v_due, v_lease, p_now, p_until;
+    return query select v_id, p.* from {schema}.put_v1(v_id, v_band, v_message, v_due, v_lease, p_now, p_until) p;
     return;
   end if;
   for v_id in select distinct u.id from unnest(v_queue) as u(id) order by 1 loop
@@ -88,8 +87,7 @@ begin
       into b, m, d, l
       from unnest(v_queue, v_band, v_message, v_due, v_lease) with ordinality as u(id, band, message, due, lease, ord)
       where u.id = v_id;
-      return query execute format('select %1$s, p.* from {schema}.put_v1_%1$s($1, $2, $3, $4, $5, $6) p', v_id)
-        using b, m, d, l, p_now, p_until;
+      return query select v_id, p.* from {schema}.put_v1(v_id, b, m, d, l, p_now, p_until) p;
     end;
   end loop;
 end $$;

@@ -58,11 +58,11 @@ begin
   ) c;
   if v_gone is not null then
     for v_id in select distinct p_queue[g.ord] from unnest(v_gone) as g(ord) order by 1 loop
-      execute format('select from {schema}.drop_v1_%s($1, $2, $3, $4)', v_id)
-      using (select array_agg(g.ord) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id),
+      perform from {schema}.drop_v1(v_id,
+        (select array_agg(g.ord) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id),
         (select array_agg(p_band[g.ord]) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id),
         (select array_agg(p_msg[g.ord]) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id),
-        (select array_agg(p_read_ct[g.ord]) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id);
+        (select array_agg(p_read_ct[g.ord]) from unnest(v_gone) as g(ord) where p_queue[g.ord] = v_id));
     end loop;
   end if;
   -- A delivery that ended without an outcome leaves a trace.

@@ -41,17 +41,14 @@ language sql volatile as $$
   from (select uuid_send(gen_random_uuid()) as r) as random
 $$;
 
--- The sequence 3,2,3,1,3,2,3,0,... gives the four priority bands 8:4:2:1 of any fifteen reads in a row. Answers how many of the
--- `want` reads that start at `turn` fall to each band, band 0 first.
+-- The sequence 3,2,3,1,3,2,3,0,3,2,3,1,3,2,3 of reads gives the four priority bands 8:4:2:1 of any fifteen in a row. Answers how many of
+-- the `want` reads that start at `turn` fall to each band, band 0 first. The arrays are the counts of each band in the first n reads of
+-- two rounds; plain arithmetic, so that the planner inlines it.
 create or replace function {schema}.band_quota(want int, turn int) returns int[]
 language sql immutable as $$
   select array[
-    want / 15 + count(*) filter (where band = 0),
-    want / 15 * 2 + count(*) filter (where band = 1),
-    want / 15 * 4 + count(*) filter (where band = 2),
-    want / 15 * 8 + count(*) filter (where band = 3)]::int[]
-  from (
-    select ('{3,2,3,1,3,2,3,0,3,2,3,1,3,2,3}'::int[])[1 + (turn + n) % 15] as band
-    from generate_series(0, want % 15 - 1) as n
-  ) as reads
+    want / 15 * 1 + ('{0,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,2}'::int[])[1 + turn % 15 + want % 15] - ('{0,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,2}'::int[])[1 + turn % 15],
+    want / 15 * 2 + ('{0,0,0,0,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,3,3,3,3,3,3,3,3,4,4,4,4}'::int[])[1 + turn % 15 + want % 15] - ('{0,0,0,0,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,3,3,3,3,3,3,3,3,4,4,4,4}'::int[])[1 + turn % 15],
+    want / 15 * 4 + ('{0,0,1,1,1,1,2,2,2,2,3,3,3,3,4,4,4,5,5,5,5,6,6,6,6,7,7,7,7,8,8}'::int[])[1 + turn % 15 + want % 15] - ('{0,0,1,1,1,1,2,2,2,2,3,3,3,3,4,4,4,5,5,5,5,6,6,6,6,7,7,7,7,8,8}'::int[])[1 + turn % 15],
+    want / 15 * 8 + ('{0,1,1,2,2,3,3,4,4,5,5,6,6,7,7,8,9,9,10,10,11,11,12,12,13,13,14,14,15,15,16}'::int[])[1 + turn % 15 + want % 15] - ('{0,1,1,2,2,3,3,4,4,5,5,6,6,7,7,8,9,9,10,10,11,11,12,12,13,13,14,14,15,15,16}'::int[])[1 + turn % 15]]
 $$;

@@ -1,7 +1,9 @@
--- Applies a batch of outcomes in one transaction: deletes their messages, stores results, releases children, ends tasks, hands ready
--- steps to the caller and fills its remaining slots from the queues.
+-- Applies a batch of outcomes in one transaction: deletes their messages, reads `want - handoff` further steps from the queues, stores
+-- results, releases children, ends tasks, and hands up to `handoff` of the steps that became ready to the caller.
 --
--- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id); (2) own steps and their
+-- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id), then the ones it reads. They
+-- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
+-- that held steps could be part of a deadlock; (2) own steps and their
 -- children, or every step of a task with an outcome other than success, retry or release, in one statement ordered by (task, idx);
 -- (3) tasks by id. State and gen are tested after the lock, in later statements.
 -- Outcome kinds: success; retry (value: nothing, delay_ms, error); release; validated (a release that marks the task's input valid);
@@ -28,12 +30,17 @@ declare
   v_sinks int[];
   v_more record;
   v_row {schema}.hot_row_v1;
-  v_leased int := 0;
+  v_taken record;
   v_finished bool := false;
 begin
   if v_size > 0 then
     select array_agg(n) into v_ord from generate_series(1, v_size) n;
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
+  end if;
+  if p_want > p_handoff then
+    select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
+  end if;
+  if v_size > 0 then
     if p_kind = array_fill('success'::text, array[v_size]) then
       perform {schema}.lock_steps(p_task, p_idx);
     else
@@ -123,22 +130,18 @@ begin
       perform set_config('synchronous_commit', 'off', true);
     end if;
     if v_task <> '{}' then
-      for v_row in
-        select c.* from {schema}.hand_over(
-          v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, least(p_handoff, p_want), v_now, v_now + p_lease) c
-      loop
-        if v_row.kind <> 'left' then
-          v_leased := v_leased + 1;
-        end if;
-        return next v_row;
-      end loop;
+      return query select c.* from {schema}.hand_over(
+        v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
     end if;
     if coalesce(cardinality(v_applied), 0) < v_size then
       return query select v.* from {schema}.verdicts(v_ord, v_applied, v_hits, p_task, p_idx, p_gen) v;
     end if;
   end if;
-  if p_want > v_leased then
-    return query select c.* from {schema}.claim_v1(p_worker, p_queues, p_handlers, p_exclude, p_want - v_leased, p_turn, p_lease) c;
+  if p_want > p_handoff then
+    if v_taken.msg <> '{}' then
+      return query select c.* from {schema}.lease_context_v1(v_taken.queue, v_taken.band, v_taken.msg, v_taken.read_ct, v_taken.age,
+        v_taken.task, v_taken.idx, v_taken.gen, p_worker, p_handlers, v_now) c;
+    end if;
   end if;
 end $$;
 
@@ -146,22 +149,18 @@ end $$;
 create or replace function {schema}.drop_messages(p_ord int[], p_queue int[], p_band smallint[], p_msg bigint[], p_read_ct int[])
 returns int[] language plpgsql as $$
 declare
-  v_hits int[];
   v_all int[] := '{}';
   v_id int;
   o int[]; b smallint[]; m bigint[]; r int[];
 begin
   if p_queue[1] = all(p_queue) then
-    execute format('select array_agg(x) from {schema}.drop_v1_%s($1, $2, $3, $4) x', p_queue[1]) into v_hits
-    using p_ord, p_band, p_msg, p_read_ct;
-    return coalesce(v_hits, '{}');
+    return array(select x from {schema}.drop_v1(p_queue[1], p_ord, p_band, p_msg, p_read_ct) x);
   end if;
   for v_id in select distinct q from unnest(p_queue) as q order by 1 loop
     select array_agg(u.ord order by u.ord), array_agg(u.band order by u.ord), array_agg(u.msg_id order by u.ord), array_agg(u.read_ct order by u.ord)
     into o, b, m, r
     from unnest(p_ord, p_queue, p_band, p_msg, p_read_ct) as u(ord, queue_id, band, msg_id, read_ct) where u.queue_id = v_id;
-    execute format('select array_agg(x) from {schema}.drop_v1_%s($1, $2, $3, $4) x', v_id) into v_hits using o, b, m, r;
-    v_all := v_all || v_hits;
+    v_all := v_all || array(select x from {schema}.drop_v1(v_id, o, b, m, r) x);
   end loop;
   return v_all;
 end $$;
@@ -232,13 +231,16 @@ end $$;
 
 -- The state in which a task with no sinks left ends.
 create or replace function {schema}.end_state(p_task uuid, p_ending {schema}.task_state) returns {schema}.task_state
-language sql stable as $$
-  select case
-    when p_ending is not null then p_ending
-    when exists (select from {schema}.step s where s.task_id = p_task and s.state = 'failed') then 'failed'
-    else 'complete'
-  end
-$$;
+language plpgsql as $$
+begin
+  if p_ending is not null then
+    return p_ending;
+  end if;
+  if exists (select from {schema}.step s where s.task_id = p_task and s.state = 'failed') then
+    return 'failed';
+  end if;
+  return 'complete';
+end $$;
 
 -- What became of outcomes that were not applied: the first result won, or the lease was lost.
 create or replace function {schema}.verdicts(p_ord int[], p_applied int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[])

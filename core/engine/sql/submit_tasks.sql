@@ -57,7 +57,7 @@ begin
   insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
     deadline, created_at)
   select u.id, r.workflow_id, r.revision_id, r.sinks, p_validated, u.priority, u.input::jsonb,
-    coalesce(u.tags::jsonb, '{}') || {schema}.search_tags(r.search, u.input), u.key, u.correlation, u.trace::jsonb, u.run_at, u.deadline, v_now
+    case when r.search = '{}' then coalesce(u.tags::jsonb, '{}') else coalesce(u.tags::jsonb, '{}') || {schema}.search_tags(r.search, u.input) end, u.key, u.correlation, u.trace::jsonb, u.run_at, u.deadline, v_now
   from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
     as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new)
   join {schema}.revision r on r.revision_id = u.revision_id
@@ -140,13 +140,13 @@ end $$;
 
 -- The declared search fields of an input, as tags.
 create or replace function {schema}.search_tags(p_search text[], p_input text) returns jsonb
-language sql immutable as $$
-  select case when p_search = '{}' then '{}'::jsonb else (
+language plpgsql immutable as $$
+begin
+  return (
     select coalesce(jsonb_object_agg(f.field, p_input::jsonb->f.field), '{}')
     from unnest(p_search) as f(field)
-    where p_input::jsonb ? f.field
-  ) end
-$$;
+    where p_input::jsonb ? f.field);
+end $$;
 
 -- Submits with steps left out from the start: an operator's skip, whose dependents get null and run. Answers the steps that are ready.
 create or replace function {schema}.skip_at_submit(

@@ -34,10 +34,6 @@ impl Engine {
                 .await
                 .map_err(|error| to_error("cancelling", error))
         )?;
-        if state == "ending" {
-            Ok(CancelReply::Ending)
-        } else {
-            Ok(CancelReply::Ended(state.parse()?))
-        }
+        if state == "ending" { Ok(CancelReply::Ending) } else { Ok(CancelReply::Ended(state.parse()?)) }
     }
 }

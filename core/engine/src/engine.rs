@@ -24,11 +24,7 @@ pub struct Options {
 impl Options {
     /// Takes the defaults for a database.
     pub fn new(database_url: impl Into<String>) -> Self {
-        Self {
-            database_url: database_url.into(),
-            schema: Schema::default(),
-            pool_size: 10,
-        }
+        Self { database_url: database_url.into(), schema: Schema::default(), pool_size: 10 }
     }
 }
 
@@ -46,11 +42,8 @@ impl Engine {
     pub async fn connect(options: &Options) -> Result<Self> {
         let connect = PgConnectOptions::from_str(&options.database_url)
             .map_err(|error| {
-                Error::new(
-                    ErrorKind::Invalid,
-                    format!("the database address is not a postgres:// URL: {error}"),
-                )
-                .caused_by(error)
+                Error::new(ErrorKind::Invalid, format!("the database address is not a postgres:// URL: {error}"))
+                    .caused_by(error)
             })?
             .application_name("tasker")
             .log_statements(tracing::log::LevelFilter::Trace)
@@ -72,12 +65,7 @@ impl Engine {
 
     fn over(pool: PgPool, connect: PgConnectOptions, schema: Schema) -> Self {
         let sql = Arc::new(Statements::new(&schema));
-        Self {
-            pool,
-            connect: Arc::new(connect),
-            schema,
-            sql,
-        }
+        Self { pool, connect: Arc::new(connect), schema, sql }
     }
 
     /// Returns the pool for everything that is not a worker's hot path.
@@ -92,18 +80,12 @@ impl Engine {
 
     /// Opens a connection of its own, outside the pool: for committers, heartbeats and listeners.
     pub async fn open(&self) -> Result<PgConnection> {
-        self.connect
-            .connect()
-            .await
-            .map_err(|error| to_error("connecting to the database", error))
+        self.connect.connect().await.map_err(|error| to_error("connecting to the database", error))
     }
 
     /// Takes a connection from the pool.
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-        self.pool
-            .acquire()
-            .await
-            .map_err(|error| to_error("taking a connection from the pool", error))
+        self.pool.acquire().await.map_err(|error| to_error("taking a connection from the pool", error))
     }
 
     /// Fills the schema's name into a statement's text. For statements off the hot path; the hot ones are kept filled.
@@ -128,12 +110,8 @@ pub(crate) struct Statements {
 impl Statements {
     fn new(schema: &Schema) -> Self {
         let call = |function: &str, arguments: usize| {
-            let list = (1..=arguments)
-                .map(|n| format!("${n}"))
-                .collect::<Vec<_>>()
-                .join(", ");
-            AssertSqlSafe(schema.fill(&format!("select * from {{schema}}.{function}({list})")))
-                .into_sql_str()
+            let list = (1..=arguments).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+            AssertSqlSafe(schema.fill(&format!("select * from {{schema}}.{function}({list})"))).into_sql_str()
         };
         Self {
             submit: call("submit_v1", 18),

@@ -1,7 +1,7 @@
 //! Database errors as errors of Tasker, and the repetition of transactions that a conflict ended.
 
 use sqlx::postgres::PgDatabaseError;
-use tasker_model::{Error, ErrorKind, Result};
+use tasker_model::{Error, ErrorKind};
 
 /// How often a transaction ended by a deadlock or a serialisation failure is repeated.
 const REPEATS: usize = 5;
@@ -10,10 +10,9 @@ const REPEATS: usize = 5;
 pub fn to_error(doing: &str, error: sqlx::Error) -> Error {
     let Some(database) = error.as_database_error() else {
         let kind = match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed => ErrorKind::Unavailable,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                ErrorKind::Unavailable
+            }
             _ => ErrorKind::Internal,
         };
         let remedy = if kind == ErrorKind::Unavailable {
@@ -32,32 +31,24 @@ pub fn to_error(doing: &str, error: sqlx::Error) -> Error {
         None if code == "3F000" || code == "42P01" || code == "42883" => {
             return Error::new(
                 ErrorKind::Unavailable,
-                format!(
-                    "{doing}: {}; the database has no such Tasker: run `tasker db migrate`",
-                    database.message()
-                ),
+                format!("{doing}: {}; the database has no such Tasker: run `tasker db migrate`", database.message()),
             )
             .with("sqlstate", code)
             .caused_by(error);
         }
         None => ErrorKind::Internal,
     };
-    let hint = database
-        .try_downcast_ref::<PgDatabaseError>()
-        .and_then(PgDatabaseError::hint);
+    let hint = database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
     let message = match hint {
         Some(hint) => format!("{doing}: {}; {hint}", database.message()),
         None => format!("{doing}: {}", database.message()),
     };
-    Error::new(kind, message)
-        .with("sqlstate", code)
-        .caused_by(error)
+    Error::new(kind, message).with("sqlstate", code).caused_by(error)
 }
 
 /// Says whether the statement was refused for its data: one of a batch may be at fault, and the others may be fine.
 pub fn is_data_error(error: &Error) -> bool {
-    sqlstate(error)
-        .is_some_and(|code| code.starts_with("22") || code.starts_with("23") || code == "P0001")
+    sqlstate(error).is_some_and(|code| code.starts_with("22") || code.starts_with("23") || code == "P0001")
 }
 
 /// Says whether the transaction lost against another one and may simply be repeated.
@@ -66,11 +57,7 @@ pub fn is_retryable(error: &Error) -> bool {
 }
 
 fn sqlstate(error: &Error) -> Option<&str> {
-    error
-        .context
-        .iter()
-        .find(|(key, _)| *key == "sqlstate")
-        .map(|(_, code)| code.as_str())
+    error.context.iter().find(|(key, _)| *key == "sqlstate").map(|(_, code)| code.as_str())
 }
 
 /// Counts how often a transaction was repeated.

@@ -161,9 +161,7 @@ impl Reply {
     pub(crate) fn read(rows: &[PgRow]) -> Result<Self> {
         let mut reply = Self::default();
         for row in rows {
-            reply
-                .add(row)
-                .map_err(|error| crate::to_error("reading the engine's answer", error))??;
+            reply.add(row).map_err(|error| crate::to_error("reading the engine's answer", error))??;
         }
         Ok(reply)
     }
@@ -173,33 +171,19 @@ impl Reply {
         match kind {
             "leased" => self.leased.push(claimed(row)?),
             "refused" => match Refusal::parse(row.try_get("detail")?) {
-                Ok(reason) => self.refused.push(Refused {
-                    reason,
-                    claimed: claimed(row)?,
-                }),
+                Ok(reason) => self.refused.push(Refused { reason, claimed: claimed(row)? }),
                 Err(error) => return Ok(Err(error)),
             },
             "finished" => match row.try_get::<&str, _>("detail")?.parse() {
-                Ok(state) => self.finished.push(Finished {
-                    task_id: TaskId(row.try_get("task_id")?),
-                    state,
-                }),
+                Ok(state) => self.finished.push(Finished { task_id: TaskId(row.try_get("task_id")?), state }),
                 Err(error) => return Ok(Err(error)),
             },
-            "left" => self
-                .left
-                .push((row.try_get("queue_id")?, row.try_get("amount")?)),
+            "left" => self.left.push((row.try_get("queue_id")?, row.try_get("amount")?)),
             "verdict" => {
                 let ord: i32 = row.try_get("ord")?;
-                let verdict = if row.try_get::<&str, _>("detail")? == "duplicate" {
-                    Verdict::Duplicate
-                } else {
-                    Verdict::Lost
-                };
-                self.verdicts.push((
-                    usize::try_from(ord).unwrap_or_default().saturating_sub(1),
-                    verdict,
-                ));
+                let verdict =
+                    if row.try_get::<&str, _>("detail")? == "duplicate" { Verdict::Duplicate } else { Verdict::Lost };
+                self.verdicts.push((usize::try_from(ord).unwrap_or_default().saturating_sub(1), verdict));
             }
             "submitted" => self.submitted.push(Submitted {
                 task_id: TaskId(row.try_get("task_id")?),
@@ -207,8 +191,7 @@ impl Reply {
             }),
             "next" => {
                 let ms: i64 = row.try_get("amount")?;
-                self.next_timer =
-                    Some(Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
+                self.next_timer = Some(Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
             }
             other => return Ok(Err(unknown("row", other))),
         }
@@ -219,9 +202,7 @@ impl Reply {
 fn unknown(what: &str, text: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!(
-            "the database answered with an unknown {what} `{text}`; is this program older than the schema?"
-        ),
+        format!("the database answered with an unknown {what} `{text}`; is this program older than the schema?"),
     )
 }
 
@@ -251,9 +232,7 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
         item: payload(row, "item")?,
         checkpoint: payload(row, "checkpoint")?,
         age: Duration::from_millis(
-            row.try_get::<Option<i32>, _>("age_ms")?
-                .and_then(|ms| u64::try_from(ms).ok())
-                .unwrap_or_default(),
+            row.try_get::<Option<i32>, _>("age_ms")?.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default(),
         ),
     })
 }
@@ -262,10 +241,8 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
 pub(crate) fn payload(row: &PgRow, column: &str) -> Result<Option<Payload>, sqlx::Error> {
     row.try_get::<Option<&str>, _>(column)?
         .map(|text| {
-            Payload::parse(text).map_err(|error| sqlx::Error::ColumnDecode {
-                index: column.to_owned(),
-                source: Box::new(error),
-            })
+            Payload::parse(text)
+                .map_err(|error| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) })
         })
         .transpose()
 }

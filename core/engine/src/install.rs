@@ -67,11 +67,9 @@ impl Engine {
         let doing = "migrating the database";
         self.install_pgmq(conn).await?;
         let schema = self.schema();
-        conn.execute(AssertSqlSafe(
-            schema.fill("create schema if not exists {schema}"),
-        ))
-        .await
-        .map_err(|e| to_error(doing, e))?;
+        conn.execute(AssertSqlSafe(schema.fill("create schema if not exists {schema}")))
+            .await
+            .map_err(|e| to_error(doing, e))?;
         let migrator = migrator(schema);
         match migrator.run_direct(None, &mut *conn, false).await {
             Ok(()) => {}
@@ -88,9 +86,7 @@ impl Engine {
                 return Err(to_error(doing, error));
             }
             Err(error) => {
-                return Err(
-                    Error::new(ErrorKind::Internal, format!("{doing}: {error}")).caused_by(error)
-                );
+                return Err(Error::new(ErrorKind::Internal, format!("{doing}: {error}")).caused_by(error));
             }
         }
         let (hash, text) = functions(schema);
@@ -104,14 +100,11 @@ impl Engine {
             let mut tx = conn.begin().await.map_err(|e| to_error(doing, e))?;
             let finish = schema.fill(
                 "insert into {schema}.queue (queue_id, namespace, name, kind) values (0, '', 'internal', 'engine') on conflict do nothing;
-                 select {schema}.build_queue(q.queue_id) from {schema}.queue q;",
+                 select {schema}.build_queue(q.queue_id) from {schema}.queue q;
+                 select {schema}.build_dispatch();",
             );
-            tx.execute(AssertSqlSafe(text))
-                .await
-                .map_err(|e| to_error("applying the engine's functions", e))?;
-            tx.execute(AssertSqlSafe(finish))
-                .await
-                .map_err(|e| to_error("making the queues' functions", e))?;
+            tx.execute(AssertSqlSafe(text)).await.map_err(|e| to_error("applying the engine's functions", e))?;
+            tx.execute(AssertSqlSafe(finish)).await.map_err(|e| to_error("making the queues' functions", e))?;
             sqlx::query(AssertSqlSafe(schema.fill(
                 "insert into {schema}.setting (key, value) values ('functions', $1) on conflict (key) do update set value = excluded.value",
             )))
@@ -121,14 +114,12 @@ impl Engine {
             .map_err(|e| to_error(doing, e))?;
             tx.commit().await.map_err(|e| to_error(doing, e))?;
         }
-        sqlx::query(AssertSqlSafe(
-            schema.fill("select {schema}.make_partitions($1)"),
-        ))
-        .bind(PARTITIONS_AHEAD)
-        .execute(conn)
-        .await
-        .map_err(|e| to_error("making the event partitions", e))
-        .map(drop)
+        sqlx::query(AssertSqlSafe(schema.fill("select {schema}.make_partitions($1)")))
+            .bind(PARTITIONS_AHEAD)
+            .execute(conn)
+            .await
+            .map_err(|e| to_error("making the event partitions", e))
+            .map(drop)
     }
 
     /// Says what is installed. An empty database has everything pending.
@@ -136,10 +127,8 @@ impl Engine {
         let doing = "reading what is installed";
         let schema = self.schema();
         let mut conn = self.acquire().await?;
-        let known: Vec<(i64, String)> = migrator(schema)
-            .iter()
-            .map(|m| (m.version, m.description.to_string()))
-            .collect();
+        let known: Vec<(i64, String)> =
+            migrator(schema).iter().map(|m| (m.version, m.description.to_string())).collect();
         let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(format!("\"{schema}\".migration"))
             .fetch_one(&mut *conn)
@@ -153,13 +142,12 @@ impl Engine {
                 functions_current: false,
             });
         }
-        let applied: Vec<(i64, String)> =
-            sqlx::query_as(AssertSqlSafe(schema.fill(
-                "select version, description from {schema}.migration where success order by 1",
-            )))
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(|e| to_error(doing, e))?;
+        let applied: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(
+            schema.fill("select version, description from {schema}.migration where success order by 1"),
+        ))
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| to_error(doing, e))?;
         let hash: Option<String> = sqlx::query_scalar(AssertSqlSafe(
             schema.fill("select value from {schema}.setting where key = 'functions'"),
         ))
@@ -168,16 +156,8 @@ impl Engine {
         .map_err(|e| to_error(doing, e))?;
         let has = |version: i64| applied.iter().any(|(v, _)| *v == version);
         Ok(Installation {
-            pending: known
-                .iter()
-                .filter(|(version, _)| !has(*version))
-                .cloned()
-                .collect(),
-            unknown: applied
-                .iter()
-                .map(|(v, _)| *v)
-                .filter(|v| !known.iter().any(|(k, _)| k == v))
-                .collect(),
+            pending: known.iter().filter(|(version, _)| !has(*version)).cloned().collect(),
+            unknown: applied.iter().map(|(v, _)| *v).filter(|v| !known.iter().any(|(k, _)| k == v)).collect(),
             functions_current: hash == Some(functions(schema).0),
             applied,
         })
@@ -224,11 +204,9 @@ impl Engine {
                 .await
                 .map_err(|e| to_error(doing, e))?;
         }
-        conn.execute(AssertSqlSafe(
-            self.schema().fill("drop schema if exists {schema} cascade"),
-        ))
-        .await
-        .map_err(|e| to_error(doing, e))?;
+        conn.execute(AssertSqlSafe(self.schema().fill("drop schema if exists {schema} cascade")))
+            .await
+            .map_err(|e| to_error(doing, e))?;
         conn.close().await.map_err(|e| to_error(doing, e))
     }
 
@@ -270,9 +248,7 @@ impl Engine {
                 .await
                 .install_sql_from_embedded()
                 .await
-                .map_err(|error| {
-                    Error::new(ErrorKind::Internal, format!("{doing}: {error}")).caused_by(error)
-                })?;
+                .map_err(|error| Error::new(ErrorKind::Internal, format!("{doing}: {error}")).caused_by(error))?;
         }
         check_pgmq(conn).await
     }
@@ -288,18 +264,10 @@ async fn check_pgmq(conn: &mut PgConnection) -> Result<()> {
     .await
     .map_err(|e| to_error("checking PGMQ", e))?;
     let makes = makes.unwrap_or_default().to_lowercase();
-    let missing: Vec<&str> = [
-        "msg_id",
-        "read_ct",
-        "enqueued_at",
-        "last_read_at",
-        "vt",
-        "message",
-        "headers",
-    ]
-    .into_iter()
-    .filter(|c| !makes.contains(c))
-    .collect();
+    let missing: Vec<&str> = ["msg_id", "read_ct", "enqueued_at", "last_read_at", "vt", "message", "headers"]
+        .into_iter()
+        .filter(|c| !makes.contains(c))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -322,10 +290,7 @@ async fn check_server(conn: &mut PgConnection) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Conflict,
-        format!(
-            "the server is PostgreSQL {}; Tasker needs 15 or newer",
-            version / 10_000
-        ),
+        format!("the server is PostgreSQL {}; Tasker needs 15 or newer", version / 10_000),
     ))
 }
 
@@ -366,10 +331,8 @@ fn migrator(schema: &Schema) -> Migrator {
 
 /// The text of all functions and its hash. SQL-language functions are checked when they are made, so those that others call come first.
 fn functions(schema: &Schema) -> (String, String) {
-    let mut files: Vec<_> = FUNCTIONS
-        .files()
-        .filter_map(|f| Some((f.path().file_name()?.to_str()?, f.contents_utf8()?)))
-        .collect();
+    let mut files: Vec<_> =
+        FUNCTIONS.files().filter_map(|f| Some((f.path().file_name()?.to_str()?, f.contents_utf8()?))).collect();
     files.sort_by_key(|(name, _)| (*name != "now.sql", *name));
     let mut text = String::from("set local check_function_bodies = off;\n");
     for (_, sql) in files {

@@ -37,9 +37,7 @@ pub async fn extend(
     beats: &[Beat],
     lease: Duration,
 ) -> Result<Vec<BeatAnswer>> {
-    engine
-        .heartbeat_call(conn, worker_id, idle_for, beats, lease)
-        .await
+    engine.heartbeat_call(conn, worker_id, idle_for, beats, lease).await
 }
 
 /// Applies up to 256 outcomes in one commit: deletes their messages, stores results, releases children, hands ready steps to the
@@ -66,10 +64,7 @@ pub async fn publish(engine: &Engine, conn: &mut PgConnection) -> Result<Reply> 
 /// Tells the workers of these queues, in other processes too, that there is something to read. Never inside a hot transaction: NOTIFY
 /// holds a database-wide lock through the commit.
 pub async fn wake(engine: &Engine, conn: &mut PgConnection, queues: &[i32]) -> Result<()> {
-    let channels: Vec<String> = queues
-        .iter()
-        .map(|id| engine.schema().queue_channel(*id))
-        .collect();
+    let channels: Vec<String> = queues.iter().map(|id| engine.schema().queue_channel(*id)).collect();
     sqlx::query("select pg_notify(c, '') from unnest($1::text[]) as c")
         .bind(&channels)
         .execute(conn)
@@ -102,32 +97,20 @@ pub struct Wakeups {
 /// Listens for the given queues and for control messages, on a connection of its own.
 pub async fn wakeups(engine: &Engine, queues: &[i32]) -> Result<Wakeups> {
     let doing = "listening for wake-ups";
-    let mut listener = PgListener::connect_with(engine.pool())
-        .await
-        .map_err(|error| to_error(doing, error))?;
+    let mut listener = PgListener::connect_with(engine.pool()).await.map_err(|error| to_error(doing, error))?;
     let control = engine.schema().control_channel();
     let mut channels = vec![control.clone()];
     channels.extend(queues.iter().map(|id| engine.schema().queue_channel(*id)));
-    listener
-        .listen_all(channels.iter().map(String::as_str))
-        .await
-        .map_err(|error| to_error(doing, error))?;
-    Ok(Wakeups {
-        listener,
-        prefix: format!("{}_q", engine.schema()),
-        control,
-    })
+    listener.listen_all(channels.iter().map(String::as_str)).await.map_err(|error| to_error(doing, error))?;
+    Ok(Wakeups { listener, prefix: format!("{}_q", engine.schema()), control })
 }
 
 impl Wakeups {
     /// Waits for the next one. Cancel safe. After a lost connection it connects again and says so.
     pub async fn next(&mut self) -> Result<Wakeup> {
         loop {
-            let Some(note) = self
-                .listener
-                .try_recv()
-                .await
-                .map_err(|error| to_error("listening for wake-ups", error))?
+            let Some(note) =
+                self.listener.try_recv().await.map_err(|error| to_error("listening for wake-ups", error))?
             else {
                 return Ok(Wakeup::Reconnected);
             };
@@ -137,10 +120,7 @@ impl Wakeups {
                     _ => (note.payload() == "queues").then_some(Wakeup::Queues),
                 }
             } else {
-                note.channel()
-                    .strip_prefix(&self.prefix)
-                    .and_then(|id| id.parse().ok())
-                    .map(Wakeup::Queue)
+                note.channel().strip_prefix(&self.prefix).and_then(|id| id.parse().ok()).map(Wakeup::Queue)
             };
             if let Some(wakeup) = found {
                 return Ok(wakeup);
@@ -150,10 +130,7 @@ impl Wakeups {
 
     /// Listens to further queues too.
     pub async fn add(&mut self, engine: &Engine, queues: &[i32]) -> Result<()> {
-        let channels: Vec<String> = queues
-            .iter()
-            .map(|id| engine.schema().queue_channel(*id))
-            .collect();
+        let channels: Vec<String> = queues.iter().map(|id| engine.schema().queue_channel(*id)).collect();
         self.listener
             .listen_all(channels.iter().map(String::as_str))
             .await
@@ -176,10 +153,7 @@ pub struct Depth {
 pub async fn depth(engine: &Engine, conn: &mut PgConnection, queue_id: i32) -> Result<Depth> {
     let bands: Vec<String> = (if queue_id == 0 { 1..=1 } else { 0..=3 })
         .map(|band| {
-            format!(
-                "select vt, enqueued_at from pgmq.\"q_{}{queue_id}_{band}\"",
-                engine.schema().queue_prefix()
-            )
+            format!("select vt, enqueued_at from pgmq.\"q_{}{queue_id}_{band}\"", engine.schema().queue_prefix())
         })
         .collect();
     let sql = engine.statement(&format!(
@@ -188,15 +162,7 @@ pub async fn depth(engine: &Engine, conn: &mut PgConnection, queue_id: i32) -> R
          from (select {{schema}}.now() as at) n left join ({}) m on true",
         bands.join(" union all ")
     ));
-    let (visible, leased, oldest_ms): (i64, i64, Option<i64>) = sqlx::query_as(sql)
-        .fetch_one(conn)
-        .await
-        .map_err(|error| to_error("counting a queue's messages", error))?;
-    Ok(Depth {
-        visible,
-        leased,
-        oldest: oldest_ms
-            .and_then(|ms| u64::try_from(ms).ok())
-            .map(Duration::from_millis),
-    })
+    let (visible, leased, oldest_ms): (i64, i64, Option<i64>) =
+        sqlx::query_as(sql).fetch_one(conn).await.map_err(|error| to_error("counting a queue's messages", error))?;
+    Ok(Depth { visible, leased, oldest: oldest_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis) })
 }

@@ -57,7 +57,9 @@ impl Engine {
         let definition = &revision.definition;
         let text = Payload::from_value(definition)?;
         let check = Payload::from_value(&revision.input_check)?;
-        let sql = self.statement("select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+        let sql = self.statement(
+            "select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        );
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(&definition.namespace)
@@ -78,23 +80,14 @@ impl Engine {
                 .bind(steps.get())
                 .fetch_one(self.pool())
                 .await
-                .map_err(|error| {
-                    to_error(
-                        &format!("registering workflow {}", definition.reference()),
-                        error,
-                    )
-                })
+                .map_err(|error| { to_error(&format!("registering workflow {}", definition.reference()), error,) })
         )?;
-        Ok(Registered {
-            revision_id,
-            created,
-        })
+        Ok(Registered { revision_id, created })
     }
 
     /// Reads a registered revision back and compiles it.
     pub async fn revision(&self, conn: &mut PgConnection, revision_id: i32) -> Result<Revision> {
-        let sql =
-            self.statement("select definition::text from {schema}.revision where revision_id = $1");
+        let sql = self.statement("select definition::text from {schema}.revision where revision_id = $1");
         let text: String = sqlx::query_scalar(sql)
             .bind(revision_id)
             .fetch_one(conn)
@@ -111,11 +104,7 @@ impl Engine {
     }
 
     /// Finds a workflow's current revision; `not_found` with the registered names where there is none.
-    pub async fn current_revision(
-        &self,
-        conn: &mut PgConnection,
-        workflow: &WorkflowRef,
-    ) -> Result<i32> {
+    pub async fn current_revision(&self, conn: &mut PgConnection, workflow: &WorkflowRef) -> Result<i32> {
         let sql = self.statement(
             "select w.current_revision, (select string_agg(x.namespace || '.' || x.name, ' ') from {schema}.workflow x) \
              from (select 1) one left join {schema}.workflow w on w.namespace = $1 and w.name = $2",
@@ -127,11 +116,7 @@ impl Engine {
             .await
             .map_err(|error| to_error("finding the workflow", error))?;
         found.ok_or_else(|| {
-            let known: Vec<&str> = names
-                .as_deref()
-                .unwrap_or_default()
-                .split_whitespace()
-                .collect();
+            let known: Vec<&str> = names.as_deref().unwrap_or_default().split_whitespace().collect();
             let hint = match tasker_model::nearest(&workflow.to_string(), known.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
                 None if known.is_empty() => {

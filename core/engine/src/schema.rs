@@ -19,9 +19,7 @@ impl Schema {
     pub fn new(name: &str) -> Result<Self> {
         let fits = (1..=48).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if fits && !name.starts_with("pg_") && name != "pgmq" {
             Ok(Self(name.to_owned()))
         } else {
@@ -69,16 +67,10 @@ impl Schema {
             .replace("{queue_prefix}", &self.queue_prefix())
             .replace("{hot}", HOT);
         for state in StepState::ALL {
-            text = text.replace(
-                &format!("{{step_before:{state}}}"),
-                &literals(&StepState::sources_of(*state)),
-            );
+            text = text.replace(&format!("{{step_before:{state}}}"), &literals(&StepState::sources_of(*state)));
         }
         for state in TaskState::ALL {
-            text = text.replace(
-                &format!("{{task_before:{state}}}"),
-                &literals(&TaskState::sources_of(*state)),
-            );
+            text = text.replace(&format!("{{task_before:{state}}}"), &literals(&TaskState::sources_of(*state)));
         }
         text
     }
@@ -97,11 +89,7 @@ impl fmt::Display for Schema {
 }
 
 fn literals<S: fmt::Display>(states: &[S]) -> String {
-    states
-        .iter()
-        .map(|state| format!("'{state}'"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    states.iter().map(|state| format!("'{state}'")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -113,24 +101,15 @@ mod tests {
         for good in ["tasker", "t", "tasker_2"] {
             assert!(Schema::new(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "Tasker",
-            "2tasker",
-            "pg_tasker",
-            "pgmq",
-            "ta\"sker",
-            "ta sker",
-            &"t".repeat(49),
-        ] {
+        for bad in ["", "Tasker", "2tasker", "pg_tasker", "pgmq", "ta\"sker", "ta sker", &"t".repeat(49)] {
             assert!(Schema::new(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn guards_come_from_the_table_of_transitions() {
-        let filled = Schema::default()
-            .fill("{step_before:done} | {task_before:complete} | {schema}.x | {schema_text}_q");
+        let filled =
+            Schema::default().fill("{step_before:done} | {task_before:complete} | {schema}.x | {schema_text}_q");
         assert_eq!(filled, "'ready' | 'running' | \"tasker\".x | tasker_q");
     }
 

@@ -81,11 +81,9 @@ impl Change {
             | Self::Cancelled { error }
             | Self::InputInvalid { error }
             | Self::Deadline { error } => write(error),
-            Self::Release { reason } => Ok(Some(
-                Payload::from_value(&serde_json::json!({ "reason": reason }))?
-                    .get()
-                    .to_owned(),
-            )),
+            Self::Release { reason } => {
+                Ok(Some(Payload::from_value(&serde_json::json!({ "reason": reason }))?.get().to_owned()))
+            }
             Self::Success { .. } | Self::Validated | Self::Paused => Ok(None),
         }
     }
@@ -115,7 +113,7 @@ pub struct Caller {
     pub exclude: Vec<i32>,
     /// How many steps it has slots for, reserved before the call.
     pub want: usize,
-    /// How many of them may be handed off; the rest is read from the queues.
+    /// How many of them are kept for steps that this call makes ready; `want - handoff` are read from the queues.
     pub handoff: usize,
     /// A number that grows with each read: it places the reads in the weighted sequence of bands.
     pub turn: i32,
@@ -136,10 +134,7 @@ impl Engine {
         if outcomes.len() > BATCH_OUTCOMES {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "{} outcomes in one batch; at most {BATCH_OUTCOMES}",
-                    outcomes.len()
-                ),
+                format!("{} outcomes in one batch; at most {BATCH_OUTCOMES}", outcomes.len()),
             ));
         }
         // P1, place (1): messages are locked in the order of the batch.
@@ -232,11 +227,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn with_capacity(size: usize) -> Self {
-        Self {
-            value: Vec::with_capacity(size),
-            task: Vec::with_capacity(size),
-            ..Self::default()
-        }
+        Self { value: Vec::with_capacity(size), task: Vec::with_capacity(size), ..Self::default() }
     }
 
     fn push(&mut self, outcome: &'a Settlement) -> Result<()> {
@@ -250,25 +241,17 @@ impl<'a> Columns<'a> {
         self.generation.push(lease.generation);
         self.kind.push(outcome.change.kind());
         let (value, metadata) = match &outcome.change {
-            Change::Success { value, metadata } => {
-                (Some(value.get()), metadata.as_ref().map(Payload::get))
-            }
+            Change::Success { value, metadata } => (Some(value.get()), metadata.as_ref().map(Payload::get)),
             _ => (None, None),
         };
         self.value.push(value);
         self.metadata.push(metadata);
         self.error.push(outcome.change.error()?);
         self.delay_ms.push(match &outcome.change {
-            Change::Retry { delay, .. } => {
-                Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
-            }
+            Change::Retry { delay, .. } => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
             _ => None,
         });
-        self.duration_ms.push(
-            outcome
-                .duration
-                .map(|d| i32::try_from(d.as_millis()).unwrap_or(i32::MAX)),
-        );
+        self.duration_ms.push(outcome.duration.map(|d| i32::try_from(d.as_millis()).unwrap_or(i32::MAX)));
         Ok(())
     }
 }

@@ -55,22 +55,14 @@ impl Submission {
 
     /// Checks everything that can be checked without the database, the input against the workflow's whole schema among it.
     pub fn check(&self, revision: &Revision) -> Result<()> {
-        check_payload(
-            ErrorKind::InputInvalid,
-            self.input.get(),
-            INPUT_BYTES,
-            "the input",
-        )?;
+        check_payload(ErrorKind::InputInvalid, self.input.get(), INPUT_BYTES, "the input")?;
         revision.validate_input(self.input.get())?;
         if let Some(key) = &self.key
             && (key.is_empty() || key.len() > KEY_BYTES || key.contains('\0'))
         {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "the key must have 1 to {KEY_BYTES} bytes and no NUL; it has {}",
-                    key.len()
-                ),
+                format!("the key must have 1 to {KEY_BYTES} bytes and no NUL; it has {}", key.len()),
             ));
         }
         if let Some(tags) = &self.tags {
@@ -83,34 +75,18 @@ impl Submission {
             }
         }
         if let Some(trace) = &self.trace {
-            check_payload(
-                ErrorKind::Invalid,
-                trace.get(),
-                TAGS_BYTES,
-                "the trace context",
-            )?;
+            check_payload(ErrorKind::Invalid, trace.get(), TAGS_BYTES, "the trace context")?;
         }
-        if self
-            .correlation_id
-            .as_ref()
-            .is_some_and(|id| id.len() > KEY_BYTES || id.contains('\0'))
-        {
+        if self.correlation_id.as_ref().is_some_and(|id| id.len() > KEY_BYTES || id.contains('\0')) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("the correlation id must have at most {KEY_BYTES} bytes and no NUL"),
             ));
         }
-        if let Some(unknown) = self
-            .skip
-            .iter()
-            .find(|name| revision.step_by_name(name).is_none())
-        {
+        if let Some(unknown) = self.skip.iter().find(|name| revision.step_by_name(name).is_none()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "workflow {} has no step `{unknown}` to skip",
-                    revision.definition.reference()
-                ),
+                format!("workflow {} has no step `{unknown}` to skip", revision.definition.reference()),
             ));
         }
         Ok(())
@@ -165,31 +141,11 @@ impl Engine {
             .bind(tasks.iter().map(|t| t.input.get()).collect::<Vec<_>>())
             .bind(tasks.iter().map(|t| t.key.as_deref()).collect::<Vec<_>>())
             .bind(tasks.iter().map(|t| t.run_at).collect::<Vec<_>>())
-            .bind(
-                tasks
-                    .iter()
-                    .map(|t| t.priority.map(|p| i16::try_from(p.number()).unwrap_or(1)))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(tasks.iter().map(|t| t.priority.map(|p| i16::try_from(p.number()).unwrap_or(1))).collect::<Vec<_>>())
             .bind(tasks.iter().map(|t| t.deadline).collect::<Vec<_>>())
-            .bind(
-                tasks
-                    .iter()
-                    .map(|t| t.tags.as_ref().map(Payload::get))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                tasks
-                    .iter()
-                    .map(|t| t.correlation_id.as_deref())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                tasks
-                    .iter()
-                    .map(|t| t.trace.as_ref().map(Payload::get))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(tasks.iter().map(|t| t.tags.as_ref().map(Payload::get)).collect::<Vec<_>>())
+            .bind(tasks.iter().map(|t| t.correlation_id.as_deref()).collect::<Vec<_>>())
+            .bind(tasks.iter().map(|t| t.trace.as_ref().map(Payload::get)).collect::<Vec<_>>())
             .bind(skip)
             .bind(true)
             .bind(actor)

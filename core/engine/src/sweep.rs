@@ -44,11 +44,7 @@ impl Engine {
         result.map(Some)
     }
 
-    async fn sweep_locked(
-        &self,
-        conn: &mut PgConnection,
-        policy: &impl RetryPolicies,
-    ) -> Result<(Swept, Vec<Reply>)> {
+    async fn sweep_locked(&self, conn: &mut PgConnection, policy: &impl RetryPolicies) -> Result<(Swept, Vec<Reply>)> {
         let doing = "sweeping";
         let mut swept = Swept::default();
         let mut replies = Vec::new();
@@ -56,24 +52,15 @@ impl Engine {
             .fetch_one(&mut *conn)
             .await
             .map_err(|e| to_error(doing, e))?;
-        let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32)> =
-            sqlx::query_as(self.statement("select task_id, idx, gen, attempt, revision_id, timeout_ms from {schema}.overdue_steps()"))
-                .fetch_all(&mut *conn)
-                .await
-                .map_err(|e| to_error(doing, e))?;
+        let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32)> = sqlx::query_as(
+            self.statement("select task_id, idx, gen, attempt, revision_id, timeout_ms from {schema}.overdue_steps()"),
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| to_error(doing, e))?;
         for (task, idx, generation, attempt, revision_id, timeout_ms) in overdue {
             let retry = policy.retry(revision_id, idx).await?;
-            let reply = self
-                .expire_step(
-                    conn,
-                    TaskId(task),
-                    idx,
-                    generation,
-                    attempt,
-                    timeout_ms,
-                    &retry,
-                )
-                .await?;
+            let reply = self.expire_step(conn, TaskId(task), idx, generation, attempt, timeout_ms, &retry).await?;
             swept.timed_out += 1;
             replies.push(reply);
         }
@@ -92,41 +79,28 @@ impl Engine {
 
     async fn sweep_deeply_locked(&self, conn: &mut PgConnection) -> Result<Swept> {
         let doing = "sweeping";
-        let (leftovers, keys): (i64, i64) = sqlx::query_as(
-            self.statement("select {schema}.sweep_leftovers(), {schema}.sweep_keys(10000)"),
-        )
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|e| to_error(doing, e))?;
-        let repaired: i64 =
-            sqlx::query_scalar(self.statement("select {schema}.repair_steps($1::text::interval)"))
-                .bind(REPAIR_AGE)
+        let (leftovers, keys): (i64, i64) =
+            sqlx::query_as(self.statement("select {schema}.sweep_leftovers(), {schema}.sweep_keys(10000)"))
                 .fetch_one(&mut *conn)
                 .await
                 .map_err(|e| to_error(doing, e))?;
+        let repaired: i64 = sqlx::query_scalar(self.statement("select {schema}.repair_steps($1::text::interval)"))
+            .bind(REPAIR_AGE)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(|e| to_error(doing, e))?;
         if repaired > 0 {
-            tracing::error!(
-                repaired,
-                "ready steps had no message and were sent again; this should never happen"
-            );
+            tracing::error!(repaired, "ready steps had no message and were sent again; this should never happen");
         }
         sqlx::query(self.statement("select {schema}.make_partitions(8)"))
             .execute(conn)
             .await
             .map_err(|e| to_error(doing, e))?;
-        Ok(Swept {
-            leftovers,
-            repaired,
-            keys,
-            ..Swept::default()
-        })
+        Ok(Swept { leftovers, repaired, keys, ..Swept::default() })
     }
 
     /// Times out a step as a verb does: its holder's outcome will be lost.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a step's address, its attempt and its policy"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a step's address, its attempt and its policy")]
     async fn expire_step(
         &self,
         conn: &mut PgConnection,
@@ -139,42 +113,32 @@ impl Engine {
     ) -> Result<Reply> {
         let failures = u32::try_from(attempt).unwrap_or(u32::MAX);
         let limit = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or_default());
-        let delay = retry
-            .allows_another(failures)
-            .then(|| retry.delay(failures, None, rand::rng().random()));
-        let rows = sqlx::query(
-            self.statement("select * from {schema}.expire_step_v1($1, $2, $3, $4, $5)"),
-        )
-        .bind(task.0)
-        .bind(idx)
-        .bind(generation)
-        .bind(Payload::from_value(&StepFailure::timeout(limit))?.get())
-        .bind(delay.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
-        .fetch_all(conn)
-        .await
-        .map_err(|e| to_error("timing out a step", e))?;
+        let delay = retry.allows_another(failures).then(|| retry.delay(failures, None, rand::rng().random()));
+        let rows = sqlx::query(self.statement("select * from {schema}.expire_step_v1($1, $2, $3, $4, $5)"))
+            .bind(task.0)
+            .bind(idx)
+            .bind(generation)
+            .bind(Payload::from_value(&StepFailure::timeout(limit))?.get())
+            .bind(delay.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+            .fetch_all(conn)
+            .await
+            .map_err(|e| to_error("timing out a step", e))?;
         Reply::read(&rows)
     }
 
     async fn try_sweep_lock(&self, conn: &mut PgConnection) -> Result<bool> {
-        sqlx::query_scalar(
-            self.statement(
-                "select pg_try_advisory_lock(hashtextextended('{schema_text}.sweep', 0))",
-            ),
-        )
-        .fetch_one(conn)
-        .await
-        .map_err(|e| to_error("taking the sweeper's lock", e))
+        sqlx::query_scalar(self.statement("select pg_try_advisory_lock(hashtextextended('{schema_text}.sweep', 0))"))
+            .fetch_one(conn)
+            .await
+            .map_err(|e| to_error("taking the sweeper's lock", e))
     }
 
     async fn sweep_unlock(&self, conn: &mut PgConnection) -> Result<()> {
-        sqlx::query(
-            self.statement("select pg_advisory_unlock(hashtextextended('{schema_text}.sweep', 0))"),
-        )
-        .execute(conn)
-        .await
-        .map_err(|e| to_error("releasing the sweeper's lock", e))
-        .map(drop)
+        sqlx::query(self.statement("select pg_advisory_unlock(hashtextextended('{schema_text}.sweep', 0))"))
+            .execute(conn)
+            .await
+            .map_err(|e| to_error("releasing the sweeper's lock", e))
+            .map(drop)
     }
 }
 

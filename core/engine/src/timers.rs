@@ -24,11 +24,7 @@ pub struct InternalMessage {
 
 impl Engine {
     /// Leases up to `want` internal messages.
-    pub async fn take_internal(
-        &self,
-        conn: &mut PgConnection,
-        want: i32,
-    ) -> Result<Vec<InternalMessage>> {
+    pub async fn take_internal(&self, conn: &mut PgConnection, want: i32) -> Result<Vec<InternalMessage>> {
         let doing = "reading the internal queue";
         let rows = sqlx::query(self.sql.take_internal.clone())
             .bind(want)
@@ -50,11 +46,7 @@ impl Engine {
     }
 
     /// Applies one internal message in a transaction of its own; again harmlessly if it was applied before.
-    pub async fn apply_internal(
-        &self,
-        conn: &mut PgConnection,
-        message: &InternalMessage,
-    ) -> Result<Reply> {
+    pub async fn apply_internal(&self, conn: &mut PgConnection, message: &InternalMessage) -> Result<Reply> {
         let rows = sqlx::query(self.sql.apply_internal.clone())
             .bind(message.msg_id)
             .bind(message.read_ct)

@@ -58,19 +58,17 @@ pub enum BeatAnswer {
 impl Engine {
     /// Makes the worker's row; answers its id.
     pub async fn start_worker(&self, worker: &NewWorker) -> Result<i32> {
-        sqlx::query_scalar(
-            self.statement("select {schema}.start_worker($1, $2, $3, $4, $5, $6, $7)"),
-        )
-        .bind(&worker.name)
-        .bind(&worker.kind)
-        .bind(&worker.host)
-        .bind(worker.pid)
-        .bind(&worker.version)
-        .bind(worker.concurrency)
-        .bind(i32::try_from(worker.lease.as_secs().max(1)).unwrap_or(i32::MAX))
-        .fetch_one(self.pool())
-        .await
-        .map_err(|error| to_error("starting the worker", error))
+        sqlx::query_scalar(self.statement("select {schema}.start_worker($1, $2, $3, $4, $5, $6, $7)"))
+            .bind(&worker.name)
+            .bind(&worker.kind)
+            .bind(&worker.host)
+            .bind(worker.pid)
+            .bind(&worker.version)
+            .bind(worker.concurrency)
+            .bind(i32::try_from(worker.lease.as_secs().max(1)).unwrap_or(i32::MAX))
+            .fetch_one(self.pool())
+            .await
+            .map_err(|error| to_error("starting the worker", error))
     }
 
     /// Says that the worker stopped. What it still holds comes free as its leases run out.
@@ -85,19 +83,10 @@ impl Engine {
 
     /// Says which handlers, as (namespace, name), a worker of this kind runs; makes their queues and frees steps held for want of them.
     /// Fails with `conflict` where a live worker of another kind serves one of them.
-    pub async fn announce(
-        &self,
-        worker_id: i32,
-        kind: &str,
-        handlers: &[(String, String)],
-    ) -> Result<Vec<Announced>> {
-        let (namespaces, names): (Vec<&str>, Vec<&str>) = handlers
-            .iter()
-            .map(|(space, name)| (space.as_str(), name.as_str()))
-            .unzip();
-        let sql = self.statement(
-            "select handler_id, namespace, name from {schema}.announce_v1($1, $2, $3, $4)",
-        );
+    pub async fn announce(&self, worker_id: i32, kind: &str, handlers: &[(String, String)]) -> Result<Vec<Announced>> {
+        let (namespaces, names): (Vec<&str>, Vec<&str>) =
+            handlers.iter().map(|(space, name)| (space.as_str(), name.as_str())).unzip();
+        let sql = self.statement("select handler_id, namespace, name from {schema}.announce_v1($1, $2, $3, $4)");
         let rows: Vec<(i32, String, String)> = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(worker_id)
@@ -108,14 +97,7 @@ impl Engine {
                 .await
                 .map_err(|error| to_error("announcing handlers", error))
         )?;
-        Ok(rows
-            .into_iter()
-            .map(|(handler_id, namespace, name)| Announced {
-                handler_id,
-                namespace,
-                name,
-            })
-            .collect())
+        Ok(rows.into_iter().map(|(handler_id, namespace, name)| Announced { handler_id, namespace, name }).collect())
     }
 
     /// Finds the queues that these handlers' steps go to, of the worker's kind, and records that the worker serves them. `only` narrows
@@ -167,21 +149,14 @@ impl Engine {
             .bind(beats.iter().map(|b| b.lease.task_id.0).collect::<Vec<_>>())
             .bind(each(|b| b.lease.idx))
             .bind(each(|b| b.lease.generation))
-            .bind(
-                beats
-                    .iter()
-                    .map(|b| i64::try_from(b.running.as_millis()).unwrap_or(i64::MAX))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(beats.iter().map(|b| i64::try_from(b.running.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
             .bind(lease)
             .fetch_all(conn)
             .await
             .map_err(|error| to_error("sending the heartbeat", error))?;
         rows.iter()
             .map(|row| {
-                let at = usize::try_from(row.try_get::<i32, _>("ord")?)
-                    .unwrap_or_default()
-                    .saturating_sub(1);
+                let at = usize::try_from(row.try_get::<i32, _>("ord")?).unwrap_or_default().saturating_sub(1);
                 Ok(if row.try_get::<&str, _>("answer")? == "cancel" {
                     BeatAnswer::Cancel(at)
                 } else {

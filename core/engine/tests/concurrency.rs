@@ -1,4 +1,5 @@
 //! What only shows when many act at once: the two snapshot bugs, lock order, invariants under load.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod support;
 
 use std::sync::Arc;
@@ -17,25 +18,18 @@ use tasker_model::{ErrorKind, Payload, TaskId};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_last_parent_sees_its_siblings_result() {
     let db = db().await;
-    let (_, revision) = db
-        .register("{name: join, steps: {a: {call: h}, b: {call: h}, c: {call: h, after: [a, b]}}}")
-        .await;
+    let (_, revision) =
+        db.register("{name: join, steps: {a: {call: h}, b: {call: h}, c: {call: h, after: [a, b]}}}").await;
     let mut one = db.hand(&["h"]).await;
     let mut two = db.hand(&["h"]).await;
     for _ in 0..300 {
         db.submit(revision, "{}").await;
         let parents = one.claim(2).await.leased;
-        let (first, second) = (
-            [done(&parents[0].lease, r#""A""#)],
-            [done(&parents[1].lease, r#""B""#)],
-        );
+        let (first, second) = ([done(&parents[0].lease, r#""A""#)], [done(&parents[1].lease, r#""B""#)]);
         let (left, right) = tokio::join!(one.settle_for(&first, 1), two.settle_for(&second, 1));
         let joined: Vec<_> = left.leased.iter().chain(&right.leased).collect();
         assert_eq!(joined.len(), 1, "exactly one of them gets the join");
-        assert_eq!(
-            joined[0].results.as_ref().unwrap().get(),
-            r#"{"0": "A", "1": "B"}"#
-        );
+        assert_eq!(joined[0].results.as_ref().unwrap().get(), r#"{"0": "A", "1": "B"}"#);
         let lease = joined[0].lease;
         one.settle(&[done(&lease, "1")]).await;
     }
@@ -46,9 +40,7 @@ async fn the_last_parent_sees_its_siblings_result() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_message_is_leased_and_dropped_while_others_enqueue() {
     let db = db().await;
-    let (_, revision) = db
-        .register("{name: pair, steps: {a: {call: h}, b: {call: h, after: [a]}}}")
-        .await;
+    let (_, revision) = db.register("{name: pair, steps: {a: {call: h}, b: {call: h, after: [a]}}}").await;
     let mut settling = db.hand(&["h"]).await;
     let mut claiming = db.hand(&["h"]).await;
     let tasks = 400;
@@ -79,11 +71,7 @@ async fn no_message_is_leased_and_dropped_while_others_enqueue() {
     }
     finished.store(true, Ordering::SeqCst);
     assert_eq!(seen + claimer.await.unwrap(), 2 * tasks);
-    assert_eq!(
-        db.count("select count(*) from tasker.task where state <> 'complete'")
-            .await,
-        0
-    );
+    assert_eq!(db.count("select count(*) from tasker.task where state <> 'complete'").await, 0);
     db.check().await;
 }
 
@@ -99,25 +87,12 @@ struct Storm {
 impl Storm {
     fn outcome(rng: &mut StdRng, lease: &tasker_engine::Lease) -> Settlement {
         let change = match rng.random_range(0..100) {
-            0..80 => Change::Success {
-                value: Payload::parse("1").unwrap(),
-                metadata: None,
-            },
-            80..86 => Change::Retry {
-                error: StepFailure::unexpected("again"),
-                delay: Duration::ZERO,
-            },
-            86..89 => Change::Retry {
-                error: StepFailure::timeout(Duration::from_secs(1)),
-                delay: Duration::ZERO,
-            },
+            0..80 => Change::Success { value: Payload::parse("1").unwrap(), metadata: None },
+            80..86 => Change::Retry { error: StepFailure::unexpected("again"), delay: Duration::ZERO },
+            86..89 => Change::Retry { error: StepFailure::timeout(Duration::from_secs(1)), delay: Duration::ZERO },
             89..92 => Change::Release { reason: "drain" },
-            92..95 => Change::Cancelled {
-                error: StepFailure::new(ErrorKind::Cancelled, "stopped"),
-            },
-            _ => Change::Failure {
-                error: StepFailure::permanent("broken"),
-            },
+            92..95 => Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped") },
+            _ => Change::Failure { error: StepFailure::permanent("broken") },
         };
         outcome(lease, change)
     }
@@ -131,29 +106,17 @@ impl Storm {
         while !self.stop.load(Ordering::Relaxed) || !held.is_empty() {
             held.shuffle(&mut rng);
             let taken = held.split_off(held.len() / 3);
-            let mut batch: Vec<_> = taken
-                .iter()
-                .map(|lease| Self::outcome(&mut rng, lease))
-                .collect();
+            let mut batch: Vec<_> = taken.iter().map(|lease| Self::outcome(&mut rng, lease)).collect();
             batch.append(&mut repeat);
-            repeat = batch
-                .iter()
-                .filter(|_| rng.random_range(0..20) == 0)
-                .cloned()
-                .collect();
-            let want = if self.stop.load(Ordering::Relaxed) {
-                0
-            } else {
-                rng.random_range(0..30)
-            };
+            repeat = batch.iter().filter(|_| rng.random_range(0..20) == 0).cloned().collect();
+            let want = if self.stop.load(Ordering::Relaxed) { 0 } else { rng.random_range(0..30) };
             let caller = Caller {
                 want,
                 handoff: rng.random_range(0..=want),
                 turn: rng.random_range(0..1000),
                 ..self.caller.clone()
             };
-            let reply =
-                retrying!(pgmq::settle(&self.engine, &mut conn, &caller, &batch).await).unwrap();
+            let reply = retrying!(pgmq::settle(&self.engine, &mut conn, &caller, &batch).await).unwrap();
             self.settled.fetch_add(batch.len(), Ordering::Relaxed);
             held.extend(reply.leased.iter().map(|c| c.lease));
             let refused: Vec<_> = reply
@@ -162,41 +125,18 @@ impl Storm {
                 .map(|r| {
                     outcome(
                         &r.claimed.lease,
-                        Change::Cancelled {
-                            error: StepFailure::new(ErrorKind::Cancelled, "the task is ending"),
-                        },
+                        Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "the task is ending") },
                     )
                 })
                 .collect();
             retrying!(
-                pgmq::settle(
-                    &self.engine,
-                    &mut conn,
-                    &Caller {
-                        want: 0,
-                        ..self.caller.clone()
-                    },
-                    &refused
-                )
-                .await
+                pgmq::settle(&self.engine, &mut conn, &Caller { want: 0, ..self.caller.clone() }, &refused).await
             )
             .unwrap();
             if want == 0 && held.len() < 3 {
-                let last: Vec<_> = held
-                    .drain(..)
-                    .map(|lease| Self::outcome(&mut rng, &lease))
-                    .collect();
+                let last: Vec<_> = held.drain(..).map(|lease| Self::outcome(&mut rng, &lease)).collect();
                 retrying!(
-                    pgmq::settle(
-                        &self.engine,
-                        &mut conn,
-                        &Caller {
-                            want: 0,
-                            ..self.caller.clone()
-                        },
-                        &last
-                    )
-                    .await
+                    pgmq::settle(&self.engine, &mut conn, &Caller { want: 0, ..self.caller.clone() }, &last).await
                 )
                 .unwrap();
             }
@@ -215,15 +155,8 @@ impl Storm {
                     )
                 })
                 .collect();
-            let reply = self
-                .engine
-                .submit(&mut conn, &batch, None, tasker_engine::Root::Anyone)
-                .await
-                .unwrap();
-            self.tasks
-                .lock()
-                .unwrap()
-                .extend(reply.submitted.iter().map(|s| s.task_id));
+            let reply = self.engine.submit(&mut conn, &batch, None, tasker_engine::Root::Anyone).await.unwrap();
+            self.tasks.lock().unwrap().extend(reply.submitted.iter().map(|s| s.task_id));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -233,9 +166,7 @@ impl Storm {
         while !self.stop.load(Ordering::Relaxed) {
             let task = {
                 let tasks = self.tasks.lock().unwrap();
-                tasks
-                    .get(tasks.len().saturating_sub(rng.random_range(1..40)))
-                    .copied()
+                tasks.get(tasks.len().saturating_sub(rng.random_range(1..40))).copied()
             };
             if let Some(task) = task {
                 self.engine.cancel(task, "storm", "testing").await.unwrap();
@@ -260,10 +191,8 @@ impl Storm {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn thirty_two_connections_on_the_same_wide_tasks_never_deadlock() {
     let db = db().await;
-    let middle: String = (0..40)
-        .map(|n| format!("  m{n}: {{ call: h, after: [root] }}\n"))
-        .collect();
-    let names: String = (0..40).map(|n| format!("m{n}, ")).collect();
+    let middle = each(40, |n| format!("  m{n}: {{ call: h, after: [root] }}\n"));
+    let names = each(40, |n| format!("m{n}, "));
     let mut revisions = vec![];
     for policy in ["fail_fast", "continue"] {
         let yaml = format!(
@@ -279,10 +208,7 @@ async fn thirty_two_connections_on_the_same_wide_tasks_never_deadlock() {
         engine: db.engine.clone(),
         revisions: revisions.clone(),
         // Short leases, so that messages are delivered again while their first holder still works.
-        caller: Caller {
-            lease: Duration::from_millis(400),
-            ..hand.caller.clone()
-        },
+        caller: Caller { lease: Duration::from_millis(400), ..hand.caller.clone() },
         tasks: tasks.clone(),
         stop: stop.clone(),
         settled: settled.clone(),
@@ -305,25 +231,18 @@ async fn thirty_two_connections_on_the_same_wide_tasks_never_deadlock() {
     while let Some(result) = all.join_next().await {
         result.unwrap();
     }
-    let deadlocks: i64 = sqlx::query_scalar(
-        "select deadlocks from pg_stat_database where datname = current_database()",
-    )
-    .fetch_one(&db.pool)
-    .await
-    .unwrap();
+    let deadlocks: i64 =
+        sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
     assert_eq!(deadlocks, 0);
-    assert!(
-        settled.load(Ordering::Relaxed) > 1000,
-        "the storm did something: {settled:?}"
-    );
+    assert!(settled.load(Ordering::Relaxed) > 1000, "the storm did something: {settled:?}");
     // Leases run out, then everything is brought to its end.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut last = db.hand(&["h"]).await;
     for _ in 0..10_000 {
-        sqlx::query("update tasker.timer set due_at = now() where kind = 'grace'")
-            .execute(&db.pool)
-            .await
-            .unwrap();
+        sqlx::query("update tasker.timer set due_at = now() where kind = 'grace'").execute(&db.pool).await.unwrap();
         pgmq::publish(&db.engine, &mut last.conn).await.unwrap();
         db.internal().await;
         let reply = last.claim(100).await;
@@ -332,23 +251,15 @@ async fn thirty_two_connections_on_the_same_wide_tasks_never_deadlock() {
         }
         let mut outcomes: Vec<_> = reply.leased.iter().map(|c| done(&c.lease, "1")).collect();
         outcomes.extend(reply.refused.iter().map(|r| match r.reason {
-            tasker_engine::Refusal::Poison => outcome(
-                &r.claimed.lease,
-                Change::Failure {
-                    error: StepFailure::new(ErrorKind::Poison, "too often"),
-                },
-            ),
+            tasker_engine::Refusal::Poison => {
+                outcome(&r.claimed.lease, Change::Failure { error: StepFailure::new(ErrorKind::Poison, "too often") })
+            }
             _ => cancelled(&r.claimed.lease),
         }));
         last.settle(&outcomes).await;
     }
     db.check().await;
-    assert_eq!(
-        db.count("select count(*) from tasker.task where finished_at is null")
-            .await,
-        0,
-        "every task ended"
-    );
+    assert_eq!(db.count("select count(*) from tasker.task where finished_at is null").await, 0, "every task ended");
     assert_eq!(db.messages().await, 0, "nothing is left in the queues");
     let states: Vec<(String, i64)> =
         sqlx::query_as("select state::text, count(*) from tasker.task group by 1 order by 1")

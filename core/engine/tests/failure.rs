@@ -1,4 +1,5 @@
 //! Retries, timers, failures under both policies, cancellation, deadlines, poison.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod support;
 
 use std::time::Duration;
@@ -27,40 +28,24 @@ async fn a_retry_that_is_due_soon_waits_in_the_queue() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let first = hand.claim_one().await;
-    hand.settle(&[retry(&first.lease, Duration::from_millis(300))])
-        .await;
+    hand.settle(&[retry(&first.lease, Duration::from_millis(300))]).await;
     assert!(hand.claim(1).await.leased.is_empty(), "not yet due");
     db.check().await;
     tokio::time::sleep(Duration::from_millis(350)).await;
     let second = hand.claim_one().await;
     assert_eq!(
-        (
-            second.attempt,
-            second.lease.read_ct,
-            second.lease.generation
-        ),
+        (second.attempt, second.lease.read_ct, second.lease.generation),
         (2, 1, 0),
         "a new message, not a redelivery"
     );
     hand.settle(&[done(&second.lease, "1")]).await;
+    assert_eq!(db.events(task).await, "submitted 0:ready 0:retry 0:done complete");
     assert_eq!(
-        db.events(task).await,
-        "submitted 0:ready 0:retry 0:done complete"
-    );
-    assert_eq!(
-        db.text(
-            "select error->>'message' from tasker.event where task_id = $1 and kind = 'retry'",
-            task
-        )
-        .await,
+        db.text("select error->>'message' from tasker.event where task_id = $1 and kind = 'retry'", task).await,
         "try again"
     );
     assert_eq!(
-        db.text(
-            "select coalesce(error::text, 'none') from tasker.step where task_id = $1",
-            task
-        )
-        .await,
+        db.text("select coalesce(error::text, 'none') from tasker.step where task_id = $1", task).await,
         "none",
         "a success clears it"
     );
@@ -74,21 +59,13 @@ async fn a_retry_that_is_due_later_is_a_timer() {
     let mut hand = db.hand(&["h"]).await;
     db.submit(revision, "{}").await;
     let first = hand.claim_one().await;
-    hand.settle(&[retry(&first.lease, Duration::from_secs(60))])
-        .await;
-    assert_eq!(
-        db.messages().await,
-        0,
-        "the queue holds only what may run soon"
-    );
+    hand.settle(&[retry(&first.lease, Duration::from_mins(1))]).await;
+    assert_eq!(db.messages().await, 0, "the queue holds only what may run soon");
     db.check().await;
     let reply = pgmq::publish(&db.engine, &mut hand.conn).await.unwrap();
     let next = reply.next_timer.unwrap();
     assert!((59_000..=60_000).contains(&next.as_millis()), "{next:?}");
-    sqlx::query("update tasker.timer set due_at = now()")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    sqlx::query("update tasker.timer set due_at = now()").execute(&db.pool).await.unwrap();
     let reply = pgmq::publish(&db.engine, &mut hand.conn).await.unwrap();
     assert_eq!((reply.left.len(), reply.next_timer), (1, None));
     assert_eq!(hand.claim_one().await.attempt, 2);
@@ -101,19 +78,11 @@ async fn a_task_may_begin_later() {
     let (_, revision) = db.register(ONE).await;
     let mut hand = db.hand(&["h"]).await;
     let mut later = Submission::new(revision, Payload::empty_object());
-    later.run_at = Some(
-        sqlx::query_scalar("select now() + interval '1 hour'")
-            .fetch_one(&db.pool)
-            .await
-            .unwrap(),
-    );
+    later.run_at = Some(sqlx::query_scalar("select now() + interval '1 hour'").fetch_one(&db.pool).await.unwrap());
     db.submit_with(later).await;
     assert_eq!(db.messages().await, 0);
     db.check().await;
-    sqlx::query("update tasker.timer set due_at = now()")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    sqlx::query("update tasker.timer set due_at = now()").execute(&db.pool).await.unwrap();
     pgmq::publish(&db.engine, &mut hand.conn).await.unwrap();
     assert_eq!(hand.claim_one().await.attempt, 1);
 }
@@ -125,15 +94,9 @@ async fn a_timeout_raises_gen_so_that_its_late_success_is_lost() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let first = hand.claim_one().await;
-    let timeout = Change::Retry {
-        error: StepFailure::timeout(Duration::from_secs(1)),
-        delay: Duration::ZERO,
-    };
+    let timeout = Change::Retry { error: StepFailure::timeout(Duration::from_secs(1)), delay: Duration::ZERO };
     hand.settle(&[outcome(&first.lease, timeout)]).await;
-    assert_eq!(
-        hand.settle(&[done(&first.lease, "1")]).await.verdicts,
-        [(0, Verdict::Lost)]
-    );
+    assert_eq!(hand.settle(&[done(&first.lease, "1")]).await.verdicts, [(0, Verdict::Lost)]);
     let second = hand.claim_one().await;
     assert_eq!((second.attempt, second.lease.generation), (2, 1));
     hand.settle(&[done(&second.lease, "2")]).await;
@@ -152,32 +115,16 @@ async fn fail_fast_lets_running_steps_end_and_cancels_the_rest() {
     let next = hand.settle_for(&[done(&a.lease, "1")], 1).await.leased;
     assert_eq!(next.len(), 1, "b runs, c waits in the queue");
     hand.settle(&[failed(&next[0].lease, "broken")]).await;
-    assert_eq!(
-        db.task_state(task).await,
-        "running",
-        "e and c are still to end"
-    );
+    assert_eq!(db.task_state(task).await, "running", "e and c are still to end");
     db.check().await;
     let reply = hand.claim(10).await;
-    assert_eq!(
-        reply.refused[0].reason,
-        Refusal::Cancelled,
-        "the claim that reads c cancels it"
-    );
-    hand.settle(&[cancelled(&reply.refused[0].claimed.lease)])
-        .await;
+    assert_eq!(reply.refused[0].reason, Refusal::Cancelled, "the claim that reads c cancels it");
+    hand.settle(&[cancelled(&reply.refused[0].claimed.lease)]).await;
     let reply = hand.settle(&[done(&e.lease, "5")]).await;
     assert_eq!(reply.finished[0].state, TaskState::Failed);
     assert_eq!(db.text("select string_agg(w.name || ':' || s.state, ' ' order by w.name) from tasker.step s join tasker.task k using (task_id) join tasker.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx where s.task_id = $1", task).await,
         "a:done b:failed c:cancelled d:cancelled e:done");
-    assert_eq!(
-        db.text(
-            "select error->>'step' from tasker.task where task_id = $1",
-            task
-        )
-        .await,
-        "b"
-    );
+    assert_eq!(db.text("select error->>'step' from tasker.task where task_id = $1", task).await, "b");
     assert_eq!(db.messages().await, 0);
     db.check().await;
 }
@@ -189,29 +136,13 @@ async fn continue_finishes_independent_branches_and_skips_dependents() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let roots = hand.claim(2).await.leased;
-    let reply = hand
-        .settle_for(&[failed(&roots[0].lease, "broken")], 10)
-        .await;
+    let reply = hand.settle_for(&[failed(&roots[0].lease, "broken")], 10).await;
     assert!(reply.leased.is_empty());
     db.check().await;
     let reply = hand.settle(&[done(&roots[1].lease, "5")]).await;
-    assert_eq!(
-        reply.finished[0].state,
-        TaskState::Failed,
-        "one step failed, so the task did"
-    );
-    assert!(
-        db.steps(task).await.contains("failed")
-            && db.steps(task).await.matches("skipped").count() == 3
-    );
-    assert_eq!(
-        db.text(
-            "select error->>'step' from tasker.task where task_id = $1",
-            task
-        )
-        .await,
-        "a"
-    );
+    assert_eq!(reply.finished[0].state, TaskState::Failed, "one step failed, so the task did");
+    assert!(db.steps(task).await.contains("failed") && db.steps(task).await.matches("skipped").count() == 3);
+    assert_eq!(db.text("select error->>'step' from tasker.task where task_id = $1", task).await, "a");
     db.check().await;
 }
 
@@ -222,10 +153,7 @@ async fn continue_skips_a_join_whose_other_parent_succeeds_later() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let roots = hand.claim(2).await.leased;
-    let branches = hand
-        .settle_for(&[done(&roots[0].lease, "1"), done(&roots[1].lease, "5")], 2)
-        .await
-        .leased;
+    let branches = hand.settle_for(&[done(&roots[0].lease, "1"), done(&roots[1].lease, "5")], 2).await.leased;
     hand.settle(&[failed(&branches[0].lease, "broken")]).await;
     db.check().await;
     // A success never cascades: the join stays waiting and the internal queue owns the task until it is applied.
@@ -243,14 +171,9 @@ async fn continue_skips_a_join_whose_other_parent_succeeds_later() {
 async fn several_failures_and_successes_of_one_task_may_come_in_one_batch() {
     for policy in ["fail_fast", "continue"] {
         let db = db().await;
-        let wide: String = (0..20)
-            .map(|n| format!("  w{n}: {{ call: h, after: [root] }}\n"))
-            .collect();
-        let (_, revision) = db
-            .register(&format!(
-                "name: wide\non_failure: {policy}\nsteps:\n  root: {{ call: h }}\n{wide}"
-            ))
-            .await;
+        let wide = each(20, |n| format!("  w{n}: {{ call: h, after: [root] }}\n"));
+        let (_, revision) =
+            db.register(&format!("name: wide\non_failure: {policy}\nsteps:\n  root: {{ call: h }}\n{wide}")).await;
         let mut hand = db.hand(&["h"]).await;
         let task = db.submit(revision, "{}").await;
         let root = hand.claim_one().await;
@@ -272,10 +195,7 @@ async fn several_failures_and_successes_of_one_task_may_come_in_one_batch() {
         let rest = hand.claim(30).await;
         let mut outcomes: Vec<_> = rest.leased.iter().map(|c| done(&c.lease, "1")).collect();
         outcomes.extend(rest.refused.iter().map(|r| cancelled(&r.claimed.lease)));
-        assert_eq!(
-            (rest.leased.len(), rest.refused.len()),
-            if policy == "continue" { (6, 0) } else { (0, 6) }
-        );
+        assert_eq!((rest.leased.len(), rest.refused.len()), if policy == "continue" { (6, 0) } else { (0, 6) });
         hand.settle(&outcomes).await;
         assert_eq!(db.task_state(task).await, "failed", "{policy}");
         assert_eq!(db.messages().await, 0);
@@ -304,38 +224,22 @@ async fn cancel_stops_what_waits_and_asks_what_runs() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let root = hand.claim_one().await;
-    assert_eq!(
-        db.engine.cancel(task, "ann", "wrong order").await.unwrap(),
-        CancelReply::Ending
-    );
-    assert_eq!(
-        db.engine.cancel(task, "ann", "again").await.unwrap(),
-        CancelReply::Ending,
-        "idempotent"
-    );
+    assert_eq!(db.engine.cancel(task, "ann", "wrong order").await.unwrap(), CancelReply::Ending);
+    assert_eq!(db.engine.cancel(task, "ann", "again").await.unwrap(), CancelReply::Ending, "idempotent");
     db.check().await;
-    let beats = [tasker_engine::Beat {
-        lease: root.lease,
-        running: Duration::from_secs(1),
-    }];
-    let answers = pgmq::extend(
-        &db.engine,
-        &mut hand.conn,
-        hand.caller.worker_id,
-        None,
-        &beats,
-        Duration::from_secs(30),
-    )
-    .await
-    .unwrap();
+    let beats = [tasker_engine::Beat { lease: root.lease, running: Duration::from_secs(1) }];
+    let answers =
+        pgmq::extend(&db.engine, &mut hand.conn, hand.caller.worker_id, None, &beats, Duration::from_secs(30))
+            .await
+            .unwrap();
     assert_eq!(answers, [tasker_engine::BeatAnswer::Cancel(0)]);
     let reply = hand.settle(&[cancelled(&root.lease)]).await;
     assert_eq!(reply.finished[0].state, TaskState::Cancelled);
+    assert_eq!(db.engine.cancel(task, "ann", "too late").await.unwrap(), CancelReply::Ended(TaskState::Cancelled));
     assert_eq!(
-        db.engine.cancel(task, "ann", "too late").await.unwrap(),
-        CancelReply::Ended(TaskState::Cancelled)
+        db.text("select actor || ': ' || reason from tasker.event where task_id = $1 and kind = 'ending'", task).await,
+        "ann: wrong order"
     );
-    assert_eq!(db.text("select actor || ': ' || reason from tasker.event where task_id = $1 and kind = 'ending'", task).await, "ann: wrong order");
     db.check().await;
 }
 
@@ -346,17 +250,9 @@ async fn cancel_ends_a_task_that_waits_for_a_timer_at_once() {
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
     let first = hand.claim_one().await;
-    hand.settle(&[retry(&first.lease, Duration::from_secs(600))])
-        .await;
-    assert_eq!(
-        db.engine.cancel(task, "ann", "no more").await.unwrap(),
-        CancelReply::Ended(TaskState::Cancelled)
-    );
-    assert_eq!(
-        db.count("select count(*) from tasker.timer where kind = 'run'")
-            .await,
-        0
-    );
+    hand.settle(&[retry(&first.lease, Duration::from_mins(10))]).await;
+    assert_eq!(db.engine.cancel(task, "ann", "no more").await.unwrap(), CancelReply::Ended(TaskState::Cancelled));
+    assert_eq!(db.count("select count(*) from tasker.timer where kind = 'run'").await, 0);
     db.check().await;
 }
 
@@ -368,17 +264,11 @@ async fn what_does_not_stop_within_the_grace_is_cut_off() {
     let task = db.submit(revision, "{}").await;
     let root = hand.claim_one().await;
     db.engine.cancel(task, "ann", "stop").await.unwrap();
-    sqlx::query("update tasker.timer set due_at = now()")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    sqlx::query("update tasker.timer set due_at = now()").execute(&db.pool).await.unwrap();
     pgmq::publish(&db.engine, &mut hand.conn).await.unwrap();
     db.internal().await;
     assert_eq!(db.task_state(task).await, "cancelled");
-    assert_eq!(
-        hand.settle(&[done(&root.lease, "1")]).await.verdicts,
-        [(0, Verdict::Lost)]
-    );
+    assert_eq!(hand.settle(&[done(&root.lease, "1")]).await.verdicts, [(0, Verdict::Lost)]);
     db.check().await;
 }
 
@@ -388,12 +278,8 @@ async fn a_deadline_fails_the_task() {
     let (_, revision) = db.register(DAG7).await;
     let mut hand = db.hand(&["h"]).await;
     let mut submission = Submission::new(revision, Payload::empty_object());
-    submission.deadline = Some(
-        sqlx::query_scalar("select now() + interval '200 milliseconds'")
-            .fetch_one(&db.pool)
-            .await
-            .unwrap(),
-    );
+    submission.deadline =
+        Some(sqlx::query_scalar("select now() + interval '200 milliseconds'").fetch_one(&db.pool).await.unwrap());
     let by_timer = db.submit_with(submission.clone()).await;
     let running = hand.claim_one().await;
     tokio::time::sleep(Duration::from_millis(250)).await;
@@ -403,11 +289,7 @@ async fn a_deadline_fails_the_task() {
     let reply = hand.settle(&[done(&running.lease, "1")]).await;
     assert_eq!(reply.finished[0].state, TaskState::Failed);
     assert_eq!(
-        db.text(
-            "select error->>'kind' from tasker.task where task_id = $1",
-            by_timer
-        )
-        .await,
+        db.text("select error->>'kind' from tasker.task where task_id = $1", by_timer).await,
         "deadline_exceeded"
     );
     // A claim that comes before the pump sees it too.
@@ -415,12 +297,7 @@ async fn a_deadline_fails_the_task() {
     let reply = hand.claim(1).await;
     assert_eq!(reply.refused[0].reason, Refusal::Deadline);
     let error = StepFailure::new(ErrorKind::DeadlineExceeded, "too late");
-    let reply = hand
-        .settle(&[outcome(
-            &reply.refused[0].claimed.lease,
-            Change::Deadline { error },
-        )])
-        .await;
+    let reply = hand.settle(&[outcome(&reply.refused[0].claimed.lease, Change::Deadline { error })]).await;
     assert_eq!(reply.finished[0].state, TaskState::Failed);
     assert_eq!(db.task_state(by_claim).await, "failed");
     db.check().await;
@@ -439,11 +316,7 @@ async fn a_message_delivered_too_often_is_poison() {
     let reply = hand.claim(1).await;
     assert_eq!(reply.refused[0].reason, Refusal::Poison);
     let error = StepFailure::new(ErrorKind::Poison, "six deliveries ended with no outcome");
-    hand.settle(&[outcome(
-        &reply.refused[0].claimed.lease,
-        Change::Failure { error },
-    )])
-    .await;
+    hand.settle(&[outcome(&reply.refused[0].claimed.lease, Change::Failure { error })]).await;
     assert_eq!(db.task_state(task).await, "failed");
     assert_eq!(db.events(task).await.matches("lease_expired").count(), 5);
     db.check().await;
@@ -455,25 +328,20 @@ async fn an_input_that_was_never_validated_is_validated_by_the_first_claim() {
     db.register("{name: one, input: {type: object, properties: {n: {type: integer, minimum: 1}}, required: [n]}, steps: {a: {call: h}}}").await;
     let mut hand = db.hand(&["h"]).await;
     for (n, state) in [(1, "complete"), (0, "failed")] {
-        let task: uuid::Uuid = sqlx::query_scalar(
-            "select task_id from tasker.submit('one', jsonb_build_object('n', $1::int))",
-        )
-        .bind(n)
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
+        let task: uuid::Uuid =
+            sqlx::query_scalar("select task_id from tasker.submit('one', jsonb_build_object('n', $1::int))")
+                .bind(n)
+                .fetch_one(&db.pool)
+                .await
+                .unwrap();
         let refused = hand.claim(1).await.refused.remove(0);
         assert_eq!(refused.reason, Refusal::Unvalidated);
         let change = if n == 1 {
             Change::Validated
         } else {
-            Change::InputInvalid {
-                error: StepFailure::new(ErrorKind::InputInvalid, "n is too small"),
-            }
+            Change::InputInvalid { error: StepFailure::new(ErrorKind::InputInvalid, "n is too small") }
         };
-        let reply = hand
-            .settle_for(&[outcome(&refused.claimed.lease, change)], 1)
-            .await;
+        let reply = hand.settle_for(&[outcome(&refused.claimed.lease, change)], 1).await;
         if n == 1 {
             hand.settle(&[done(&reply.leased[0].lease, "1")]).await;
         } else {
@@ -490,19 +358,11 @@ async fn a_paused_task_is_held_by_the_claim_that_reads_it() {
     let (_, revision) = db.register(ONE).await;
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
-    sqlx::query("update tasker.task set paused = true")
-        .execute(&db.pool)
-        .await
-        .unwrap();
+    sqlx::query("update tasker.task set paused = true").execute(&db.pool).await.unwrap();
     let refused = hand.claim(1).await.refused.remove(0);
     assert_eq!(refused.reason, Refusal::Paused);
-    hand.settle(&[outcome(&refused.claimed.lease, Change::Paused)])
-        .await;
-    assert_eq!(
-        db.text("select reason from tasker.hold where task_id = $1", task)
-            .await,
-        "paused"
-    );
+    hand.settle(&[outcome(&refused.claimed.lease, Change::Paused)]).await;
+    assert_eq!(db.text("select reason from tasker.hold where task_id = $1", task).await, "paused");
     assert_eq!(db.messages().await, 0);
     db.check().await;
 }
@@ -514,12 +374,7 @@ async fn a_cancelled_outcome_that_nobody_asked_for_is_a_release() {
     let mut hand = db.hand(&["h"]).await;
     db.submit(revision, "{}").await;
     let first = hand.claim_one().await;
-    assert!(
-        hand.settle(&[cancelled(&first.lease)])
-            .await
-            .verdicts
-            .is_empty()
-    );
+    assert!(hand.settle(&[cancelled(&first.lease)]).await.verdicts.is_empty());
     let second = hand.claim_one().await;
     assert_eq!((second.attempt, second.lease.read_ct), (1, 1));
     db.check().await;

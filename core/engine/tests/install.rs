@@ -1,4 +1,5 @@
 //! Installing, upgrading, and what is refused.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod support;
 
 use sqlx::Executor;
@@ -7,9 +8,7 @@ use tasker_engine::{Engine, ErrorKind, Options, Schema};
 
 async fn empty() -> (tasker_testkit::TestDatabase, Engine) {
     let database = tasker_testkit::database("tasker_empty", async |_| {}).await;
-    let engine = Engine::connect(&Options::new(database.url()))
-        .await
-        .unwrap();
+    let engine = Engine::connect(&Options::new(database.url())).await.unwrap();
     (database, engine)
 }
 
@@ -19,13 +18,7 @@ async fn many_processes_may_migrate_at_once() {
     assert!(engine.installation().await.unwrap().applied.is_empty());
     let all = (0..8).map(|_| {
         let url = database.url().to_owned();
-        async move {
-            Engine::connect(&Options::new(url))
-                .await
-                .unwrap()
-                .migrate()
-                .await
-        }
+        async move { Engine::connect(&Options::new(url)).await.unwrap().migrate().await }
     });
     for result in futures::future::join_all(all).await {
         result.unwrap();
@@ -33,16 +26,12 @@ async fn many_processes_may_migrate_at_once() {
     let installation = engine.installation().await.unwrap();
     assert!(installation.is_current(), "{installation:?}");
     engine.check_installed().await.unwrap();
-    let partitions: i64 = sqlx::query_scalar(
-        "select count(*) from pg_inherits where inhparent = 'tasker.event'::regclass",
-    )
-    .fetch_one(engine.pool())
-    .await
-    .unwrap();
-    assert_eq!(
-        partitions, 10,
-        "this week, eight ahead, and the default one"
-    );
+    let partitions: i64 =
+        sqlx::query_scalar("select count(*) from pg_inherits where inhparent = 'tasker.event'::regclass")
+            .fetch_one(engine.pool())
+            .await
+            .unwrap();
+    assert_eq!(partitions, 10, "this week, eight ahead, and the default one");
 }
 
 #[tokio::test]
@@ -55,41 +44,22 @@ async fn a_schema_newer_than_the_program_is_refused() {
     for result in [db.engine.migrate().await, db.engine.check_installed().await] {
         let error = result.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Conflict);
-        assert!(
-            error.message.contains("9999") && error.message.contains("upgrade the program"),
-            "{error}"
-        );
+        assert!(error.message.contains("9999") && error.message.contains("upgrade the program"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn an_edited_migration_is_refused() {
     let db = db().await;
-    sqlx::query("update tasker.migration set checksum = '\\x00'")
-        .execute(&db.pool)
-        .await
-        .unwrap();
-    assert_eq!(
-        db.engine.migrate().await.unwrap_err().kind,
-        ErrorKind::Conflict
-    );
+    sqlx::query("update tasker.migration set checksum = '\\x00'").execute(&db.pool).await.unwrap();
+    assert_eq!(db.engine.migrate().await.unwrap_err().kind, ErrorKind::Conflict);
 }
 
 #[tokio::test]
 async fn a_database_without_tasker_says_what_to_do() {
     let (_database, engine) = empty().await;
-    assert!(
-        engine
-            .check_installed()
-            .await
-            .unwrap_err()
-            .message
-            .contains("tasker db migrate")
-    );
-    let error = engine
-        .cancel(tasker_model::TaskId::generate(), "ann", "why not")
-        .await
-        .unwrap_err();
+    assert!(engine.check_installed().await.unwrap_err().message.contains("tasker db migrate"));
+    let error = engine.cancel(tasker_model::TaskId::generate(), "ann", "why not").await.unwrap_err();
     assert!(error.message.contains("tasker db migrate"), "{error}");
 }
 
@@ -114,34 +84,14 @@ async fn two_schemas_live_in_one_database_and_one_can_be_deleted() {
         })
         .await
         .unwrap();
-    other
-        .announce(worker, "rust", &[("default".into(), "h".into())])
-        .await
-        .unwrap();
-    db.pool
-        .execute("select * from other.submit('one')")
-        .await
-        .unwrap();
-    assert_eq!(
-        db.count("select count(*) from other.all_messages()").await,
-        1
-    );
+    other.announce(worker, "rust", &[("default".into(), "h".into())]).await.unwrap();
+    db.pool.execute("select * from other.submit('one')").await.unwrap();
+    assert_eq!(db.count("select count(*) from other.all_messages()").await, 1);
     assert_eq!(db.messages().await, 0);
     other.uninstall().await.unwrap();
-    assert_eq!(
-        db.count("select count(*) from pg_namespace where nspname = 'other'")
-            .await,
-        0
-    );
-    assert_eq!(
-        db.count("select count(*) from pgmq.meta").await,
-        5,
-        "the internal queue and the four bands of one"
-    );
-    db.pool
-        .execute("select * from tasker.submit('one')")
-        .await
-        .unwrap();
+    assert_eq!(db.count("select count(*) from pg_namespace where nspname = 'other'").await, 0);
+    assert_eq!(db.count("select count(*) from pgmq.meta").await, 5, "the internal queue and the four bands of one");
+    db.pool.execute("select * from tasker.submit('one')").await.unwrap();
     assert_eq!(db.messages().await, 1);
 }
 
@@ -151,14 +101,8 @@ async fn changed_functions_are_applied_again_and_queues_keep_what_they_hold() {
     let (_, revision) = db.register(DAG7).await;
     let mut hand = db.hand(&["h"]).await;
     let task = db.submit(revision, "{}").await;
-    db.pool
-        .execute("drop function tasker.claim_v1")
-        .await
-        .unwrap();
-    db.pool
-        .execute("update tasker.setting set value = 'old' where key = 'functions'")
-        .await
-        .unwrap();
+    db.pool.execute("drop function tasker.claim_v1").await.unwrap();
+    db.pool.execute("update tasker.setting set value = 'old' where key = 'functions'").await.unwrap();
     assert!(!db.engine.installation().await.unwrap().functions_current);
     db.engine.migrate().await.unwrap();
     assert_eq!(hand.drain().await, 7);
@@ -170,40 +114,18 @@ async fn changed_functions_are_applied_again_and_queues_keep_what_they_hold() {
 async fn a_plain_role_can_install_and_run() {
     let (database, admin) = empty().await;
     let role = format!("plain_{}", uuid::Uuid::new_v4().simple());
-    let name: String = sqlx::query_scalar("select current_database()")
-        .fetch_one(admin.pool())
-        .await
-        .unwrap();
-    admin
-        .pool()
-        .execute(sqlx::AssertSqlSafe(format!(
-            "create role {role} login password 'secret'"
-        )))
-        .await
-        .unwrap();
-    admin
-        .pool()
-        .execute(sqlx::AssertSqlSafe(format!(
-            "alter database {name} owner to {role}"
-        )))
-        .await
-        .unwrap();
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(admin.pool()).await.unwrap();
+    admin.pool().execute(sqlx::AssertSqlSafe(format!("create role {role} login password 'secret'"))).await.unwrap();
+    admin.pool().execute(sqlx::AssertSqlSafe(format!("alter database {name} owner to {role}"))).await.unwrap();
     let (_, host) = database.url().rsplit_once('@').unwrap();
-    let engine = Engine::connect(&Options::new(format!("postgres://{role}:secret@{host}")))
+    let engine = Engine::connect(&Options::new(format!("postgres://{role}:secret@{host}"))).await.unwrap();
+    let is_super: bool = sqlx::query_scalar("select rolsuper from pg_roles where rolname = current_user")
+        .fetch_one(engine.pool())
         .await
         .unwrap();
-    let is_super: bool =
-        sqlx::query_scalar("select rolsuper from pg_roles where rolname = current_user")
-            .fetch_one(engine.pool())
-            .await
-            .unwrap();
     assert!(!is_super);
     engine.migrate().await.unwrap();
-    let db = Db {
-        pool: engine.pool().clone(),
-        engine: engine.clone(),
-        database,
-    };
+    let db = Db { pool: engine.pool().clone(), engine: engine.clone(), database };
     let (_, revision) = db.register(DAG7).await;
     let mut hand = db.hand(&["h"]).await;
     db.submit(revision, "{}").await;
@@ -234,13 +156,8 @@ async fn an_old_pgmq_is_refused_with_the_remedy() {
         .unwrap();
     let error = engine.migrate().await.unwrap_err();
     // Its own installer may refuse it first; what matters is that nothing of ours was made.
-    assert!(
-        matches!(error.kind, ErrorKind::Conflict | ErrorKind::Internal),
-        "{error}"
-    );
-    let made: bool = sqlx::query_scalar("select to_regnamespace('tasker') is not null")
-        .fetch_one(engine.pool())
-        .await
-        .unwrap();
+    assert!(matches!(error.kind, ErrorKind::Conflict | ErrorKind::Internal), "{error}");
+    let made: bool =
+        sqlx::query_scalar("select to_regnamespace('tasker') is not null").fetch_one(engine.pool()).await.unwrap();
     assert!(!made);
 }

@@ -1,5 +1,6 @@
 //! On a large table the hot statements read by index only. `auto_explain` writes the plan of every statement inside the functions to
 //! the client as a notice; here they are looked at.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod support;
 
 use std::sync::{Arc, Mutex};
@@ -37,20 +38,14 @@ async fn hot_statements_read_a_large_table_by_index_only() {
     let (_, revision) = db.register(DAG7).await;
     let mut hand = db.hand(&["h"]).await;
     for _ in 0..20 {
-        let many: Vec<_> = (0..500)
-            .map(|_| Submission::new(revision, Payload::empty_object()))
-            .collect();
-        db.engine
-            .submit(&mut hand.conn, &many, None, Root::Anyone)
-            .await
-            .unwrap();
+        let many: Vec<_> = (0..500).map(|_| Submission::new(revision, Payload::empty_object())).collect();
+        db.engine.submit(&mut hand.conn, &many, None, Root::Anyone).await.unwrap();
     }
     assert_eq!(db.count("select count(*) from tasker.step").await, 70_000);
     sqlx::query("analyze").execute(&db.pool).await.unwrap();
 
     let notices = Notices::default();
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(notices.clone()));
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(notices.clone()));
     let mut conn = db.engine.open().await.unwrap();
     for setting in [
         "load 'auto_explain'",
@@ -60,50 +55,22 @@ async fn hot_statements_read_a_large_table_by_index_only() {
     ] {
         sqlx::query(setting).execute(&mut conn).await.unwrap();
     }
-    let caller = Caller {
-        want: 20,
-        handoff: 20,
-        ..hand.caller.clone()
-    };
+    let caller = Caller { want: 20, handoff: 20, ..hand.caller.clone() };
     let mut tx = conn.begin().await.unwrap();
-    let mut steps = pgmq::receive(&db.engine, &mut tx, &caller)
-        .await
-        .unwrap()
-        .leased;
+    let mut steps = pgmq::receive(&db.engine, &mut tx, &caller).await.unwrap().leased;
     for _ in 0..2 {
-        let beats: Vec<_> = steps
-            .iter()
-            .map(|c| Beat {
-                lease: c.lease,
-                running: Duration::ZERO,
-            })
-            .collect();
-        pgmq::extend(
-            &db.engine,
-            &mut tx,
-            caller.worker_id,
-            None,
-            &beats,
-            caller.lease,
-        )
-        .await
-        .unwrap();
+        let beats: Vec<_> = steps.iter().map(|c| Beat { lease: c.lease, running: Duration::ZERO }).collect();
+        pgmq::extend(&db.engine, &mut tx, caller.worker_id, None, &beats, caller.lease).await.unwrap();
         let mut outcomes: Vec<_> = steps.iter().skip(2).map(|c| done(&c.lease, "1")).collect();
         outcomes.push(retry(&steps[0].lease, Duration::from_secs(9)));
         outcomes.push(failed(&steps[1].lease, "no"));
-        steps = pgmq::settle(&db.engine, &mut tx, &caller, &outcomes)
-            .await
-            .unwrap()
-            .leased;
+        steps = pgmq::settle(&db.engine, &mut tx, &caller, &outcomes).await.unwrap().leased;
     }
     pgmq::publish(&db.engine, &mut tx).await.unwrap();
     db.engine
         .submit(
             &mut tx,
-            &[Submission {
-                key: Some("k".into()),
-                ..Submission::new(revision, Payload::empty_object())
-            }],
+            &[Submission { key: Some("k".into()), ..Submission::new(revision, Payload::empty_object()) }],
             None,
             Root::Anyone,
         )
@@ -113,28 +80,16 @@ async fn hot_statements_read_a_large_table_by_index_only() {
 
     let plans = notices.0.lock().unwrap().clone();
     let seen = |table: &str| {
-        plans
-            .iter()
-            .any(|p| p.contains(&format!("on {table} ")) || p.contains(&format!(" on {table}\n")))
+        plans.iter().any(|p| p.contains(&format!("on {table} ")) || p.contains(&format!(" on {table}\n")))
     };
     for table in ["step", "task", "timer"] {
-        assert!(
-            seen(table),
-            "no plan of {table} among {} notices",
-            plans.len()
-        );
+        assert!(seen(table), "no plan of {table} among {} notices", plans.len());
     }
     for plan in plans.iter().filter(|p| p.contains("Seq Scan on ")) {
         for large in ["step", "task", "event", "task_key", "timer", "hold"] {
-            let bad = plan
-                .split("Seq Scan on ")
-                .skip(1)
-                .any(|rest| rest.split_whitespace().next() == Some(large));
+            let bad = plan.split("Seq Scan on ").skip(1).any(|rest| rest.split_whitespace().next() == Some(large));
             assert!(!bad, "{large} is read whole:\n{plan}");
         }
-        assert!(
-            !plan.contains("Seq Scan on q_"),
-            "a queue is read whole:\n{plan}"
-        );
+        assert!(!plan.contains("Seq Scan on q_"), "a queue is read whole:\n{plan}");
     }
 }

@@ -153,27 +153,13 @@ impl Engine {
     }
 
     /// Finds the messages of ready steps that nothing else tells of: a worker names what it runs only with its next heartbeat.
-    async fn messages(
-        &self,
-        conn: &mut PgConnection,
-        task: TaskId,
-        steps: &[Raw],
-    ) -> Result<Vec<Message>> {
+    async fn messages(&self, conn: &mut PgConnection, task: TaskId, steps: &[Raw]) -> Result<Vec<Message>> {
         let mut tables: Vec<String> = steps
             .iter()
-            .filter(|s| {
-                s.row.state == StepState::Ready
-                    && !s.is_held
-                    && !s.has_lease
-                    && s.row.due_at.is_none()
-            })
+            .filter(|s| s.row.state == StepState::Ready && !s.is_held && !s.has_lease && s.row.due_at.is_none())
             .filter_map(|s| {
                 let band = s.row.priority?.number();
-                Some(format!(
-                    "q_{}{}_{band}",
-                    self.schema().queue_prefix(),
-                    s.queue_id?
-                ))
+                Some(format!("q_{}{}_{band}", self.schema().queue_prefix(), s.queue_id?))
             })
             .collect();
         tables.sort_unstable();
@@ -181,14 +167,13 @@ impl Engine {
         let doing = "reading a task's messages";
         let mut found = Vec::new();
         for table in tables {
-            let is_small: Option<bool> = sqlx::query_scalar(
-                "select pg_relation_size(to_regclass('pgmq.' || $1::text)) <= $2",
-            )
-            .bind(&table)
-            .bind(SEARCHED_BYTES)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(|error| to_error(doing, error))?;
+            let is_small: Option<bool> =
+                sqlx::query_scalar("select pg_relation_size(to_regclass('pgmq.' || $1::text)) <= $2")
+                    .bind(&table)
+                    .bind(SEARCHED_BYTES)
+                    .fetch_one(&mut *conn)
+                    .await
+                    .map_err(|error| to_error(doing, error))?;
             if is_small != Some(true) {
                 continue;
             }
@@ -200,15 +185,12 @@ impl Engine {
             .fetch_all(&mut *conn)
             .await
             .map_err(|error| to_error(doing, error))?;
-            found.extend(
-                rows.into_iter()
-                    .map(|(idx, generation, read, until)| Message {
-                        idx,
-                        generation,
-                        is_read: read > 0,
-                        until,
-                    }),
-            );
+            found.extend(rows.into_iter().map(|(idx, generation, read, until)| Message {
+                idx,
+                generation,
+                is_read: read > 0,
+                until,
+            }));
         }
         Ok(found)
     }
@@ -224,9 +206,7 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
     let lease_started_at: Option<DateTime<Utc>> = row.try_get("lease_started_at")?;
     let duration_ms: Option<i32> = row.try_get("duration_ms")?;
     let last_at: Option<DateTime<Utc>> = row.try_get("last_at")?;
-    let last_started_at = last_at
-        .zip(duration_ms)
-        .map(|(at, ms)| at - TimeDelta::milliseconds(ms.into()));
+    let last_started_at = last_at.zip(duration_ms).map(|(at, ms)| at - TimeDelta::milliseconds(ms.into()));
     let lease_worker: Option<String> = row.try_get("lease_worker")?;
     let last_worker: Option<String> = row.try_get("last_worker")?;
     Ok(Ok(Raw {
@@ -237,9 +217,7 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
         has_lease: lease_started_at.is_some(),
         row: StepRow {
             idx: row.try_get("idx")?,
-            name: row
-                .try_get::<Option<String>, _>("name")?
-                .unwrap_or_default(),
+            name: row.try_get::<Option<String>, _>("name")?.unwrap_or_default(),
             state,
             display: StepDisplay::Waiting,
             due_at: row.try_get("due_at")?,
@@ -265,21 +243,11 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
 }
 
 fn finish(steps: Vec<Raw>, messages: &[Message], now: DateTime<Utc>) -> Vec<StepRow> {
-    let names: Vec<(i32, String)> = steps
-        .iter()
-        .map(|step| (step.row.idx, step.row.name.clone()))
-        .collect();
-    let name_of = |idx: &i32| {
-        names
-            .iter()
-            .find(|(i, _)| i == idx)
-            .map(|(_, name)| name.clone())
-    };
+    let names: Vec<(i32, String)> = steps.iter().map(|step| (step.row.idx, step.row.name.clone())).collect();
+    let name_of = |idx: &i32| names.iter().find(|(i, _)| i == idx).map(|(_, name)| name.clone());
     let finish_one = |raw: Raw| {
         let mut row = raw.row;
-        let message = messages
-            .iter()
-            .find(|m| m.idx == row.idx && m.generation == raw.generation && m.until > now);
+        let message = messages.iter().find(|m| m.idx == row.idx && m.generation == raw.generation && m.until > now);
         row.parents = raw.parents.iter().filter_map(name_of).collect();
         let unread = message.filter(|m| !m.is_read);
         row.due_at = row.due_at.or(unread.map(|m| m.until));

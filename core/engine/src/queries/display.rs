@@ -80,48 +80,15 @@ mod tests {
 
     #[test]
     fn a_ready_step_says_why_it_does_not_move() {
-        let ready = Signs {
-            state: StepState::Ready,
-            attempt: 1,
-            is_held: false,
-            is_delayed: false,
-            is_leased: false,
-        };
-        let delayed = Signs {
-            is_delayed: true,
-            ..ready
-        };
+        let ready = Signs { state: StepState::Ready, attempt: 1, is_held: false, is_delayed: false, is_leased: false };
+        let delayed = Signs { is_delayed: true, ..ready };
         for (signs, shown) in [
             (ready, StepDisplay::Ready),
-            (
-                Signs {
-                    is_leased: true,
-                    ..ready
-                },
-                StepDisplay::Running,
-            ),
-            (
-                Signs {
-                    is_held: true,
-                    ..ready
-                },
-                StepDisplay::Held,
-            ),
+            (Signs { is_leased: true, ..ready }, StepDisplay::Running),
+            (Signs { is_held: true, ..ready }, StepDisplay::Held),
             (delayed, StepDisplay::Scheduled),
-            (
-                Signs {
-                    attempt: 2,
-                    ..delayed
-                },
-                StepDisplay::Retrying,
-            ),
-            (
-                Signs {
-                    state: StepState::Done,
-                    ..delayed
-                },
-                StepDisplay::Done,
-            ),
+            (Signs { attempt: 2, ..delayed }, StepDisplay::Retrying),
+            (Signs { state: StepState::Done, ..delayed }, StepDisplay::Done),
         ] {
             assert_eq!(display(signs), shown, "{signs:?}");
         }

@@ -50,11 +50,7 @@ impl Engine {
     ///
     /// To follow a task, read from a little before the last event seen and leave out the numbers seen: a transaction that began earlier
     /// may commit later.
-    pub async fn events(
-        &self,
-        task: TaskId,
-        after: Option<(DateTime<Utc>, i64)>,
-    ) -> Result<Vec<EventRow>> {
+    pub async fn events(&self, task: TaskId, after: Option<(DateTime<Utc>, i64)>) -> Result<Vec<EventRow>> {
         let doing = "reading a task's events";
         let rows = sqlx::query(self.statement(include_str!("events.sql")))
             .bind(task.0)
@@ -64,9 +60,7 @@ impl Engine {
             .fetch_all(self.pool())
             .await
             .map_err(|error| to_error(doing, error))?;
-        rows.iter()
-            .map(|row| event(row, task).map_err(|error| to_error(doing, error)))
-            .collect()
+        rows.iter().map(|row| event(row, task).map_err(|error| to_error(doing, error))).collect()
     }
 }
 

@@ -25,31 +25,21 @@ impl Engine {
             return self.existing(&mut conn, id).await;
         }
         let by_key = self.by_key(&mut conn, text).await?;
-        let found = if by_key.is_empty() {
-            self.by_start(&mut conn, text).await?
-        } else {
-            by_key
-        };
+        let found = if by_key.is_empty() { self.by_start(&mut conn, text).await? } else { by_key };
         match found[..] {
             [one] => self.existing(&mut conn, one).await,
             [] => Err(Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "no task has the id, start of an id or key `{text}`; see the tasks with: tasker task list"
-                ),
+                format!("no task has the id, start of an id or key `{text}`; see the tasks with: tasker task list"),
             )),
             _ => {
-                let mut shown: Vec<String> =
-                    found.iter().take(SHOWN).map(TaskId::to_string).collect();
+                let mut shown: Vec<String> = found.iter().take(SHOWN).map(TaskId::to_string).collect();
                 if found.len() > SHOWN {
                     shown.push("and others".to_owned());
                 }
                 Err(Error::new(
                     ErrorKind::Invalid,
-                    format!(
-                        "`{text}` means several tasks: {}; give more of the id",
-                        shown.join(", ")
-                    ),
+                    format!("`{text}` means several tasks: {}; give more of the id", shown.join(", ")),
                 ))
             }
         }
@@ -62,10 +52,7 @@ impl Engine {
             .await
             .map_err(|error| to_error("finding the newest task", error))?;
         found.map(TaskId).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "there is no task yet; make one with: tasker run WORKFLOW --input FILE",
-            )
+            Error::new(ErrorKind::NotFound, "there is no task yet; make one with: tasker run WORKFLOW --input FILE")
         })
     }
 
@@ -83,9 +70,7 @@ impl Engine {
         if key.contains('\0') {
             return Ok(Vec::new());
         }
-        let sql = self.statement(
-            "select task_id from {schema}.task_key where key = $1 order by task_id desc limit 6",
-        );
+        let sql = self.statement("select task_id from {schema}.task_key where key = $1 order by task_id desc limit 6");
         let found: Vec<Uuid> = sqlx::query_scalar(sql)
             .bind(key)
             .fetch_all(conn)
@@ -142,14 +127,7 @@ mod tests {
         assert_eq!(from.to_string(), "0199a3c2-7d00-0000-0000-000000000000");
         assert_eq!(to.to_string(), "0199a3c2-7dff-ffff-ffff-ffffffffffff");
         assert_eq!(id_range("0199a3c27d"), Some((from, to)));
-        for none in [
-            "019",
-            "order-4711",
-            "0199-a3c2",
-            "0199a3c2-7d1e-7c44-9f5b-2f8d4be1a0c30",
-            "",
-            "é199",
-        ] {
+        for none in ["019", "order-4711", "0199-a3c2", "0199a3c2-7d1e-7c44-9f5b-2f8d4be1a0c30", "", "é199"] {
             assert_eq!(id_range(none), None, "{none}");
         }
     }

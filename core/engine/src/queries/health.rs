@@ -89,12 +89,7 @@ impl Engine {
                 .map_err(|error| to_error("looking for handlers without a worker", error))?;
         Ok(rows
             .into_iter()
-            .map(|(namespace, handler, workflows, held)| UnservedHandler {
-                namespace,
-                handler,
-                workflows,
-                held,
-            })
+            .map(|(namespace, handler, workflows, held)| UnservedHandler { namespace, handler, workflows, held })
             .collect())
     }
 
@@ -110,21 +105,17 @@ impl Engine {
         .fetch_all(self.pool())
         .await
         .map_err(|error| to_error(doing, error))?;
-        let rows: Vec<(String, Uuid, Option<i32>, String)> = sqlx::query_as(self.statement(
-            "select invariant, task_id, idx, detail from {schema}.check_invariants($1) order by 1, 2, 3",
-        ))
-        .bind(&ids)
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| to_error(doing, error))?;
+        let rows: Vec<(String, Uuid, Option<i32>, String)> =
+            sqlx::query_as(self.statement(
+                "select invariant, task_id, idx, detail from {schema}.check_invariants($1) order by 1, 2, 3",
+            ))
+            .bind(&ids)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| to_error(doing, error))?;
         Ok(rows
             .into_iter()
-            .map(|(invariant, task, idx, detail)| Breach {
-                invariant,
-                task_id: TaskId(task),
-                idx,
-                detail,
-            })
+            .map(|(invariant, task, idx, detail)| Breach { invariant, task_id: TaskId(task), idx, detail })
             .collect())
     }
 
@@ -132,13 +123,8 @@ impl Engine {
     pub async fn notify_round_trip(&self, patience: Duration) -> Result<Option<Duration>> {
         let doing = "measuring NOTIFY";
         let channel = format!("{}_echo_{}", self.schema(), Uuid::new_v4().simple());
-        let mut listener = PgListener::connect_with(self.pool())
-            .await
-            .map_err(|error| to_error(doing, error))?;
-        listener
-            .listen(&channel)
-            .await
-            .map_err(|error| to_error(doing, error))?;
+        let mut listener = PgListener::connect_with(self.pool()).await.map_err(|error| to_error(doing, error))?;
+        listener.listen(&channel).await.map_err(|error| to_error(doing, error))?;
         let sent = Instant::now();
         sqlx::query("select pg_notify($1, '')")
             .bind(&channel)

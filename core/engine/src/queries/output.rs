@@ -52,14 +52,10 @@ impl Engine {
             ));
         }
         let only = sinks.len() == 1;
-        let mut done = sinks
-            .into_iter()
-            .filter(|(_, _, is_done, _)| *is_done)
-            .map(|(_, name, _, result)| (name, result));
+        let mut done =
+            sinks.into_iter().filter(|(_, _, is_done, _)| *is_done).map(|(_, name, _, result)| (name, result));
         if only {
-            return Ok(Some(
-                done.next().map(|(_, result)| result).unwrap_or_default(),
-            ));
+            return Ok(Some(done.next().map(|(_, result)| result).unwrap_or_default()));
         }
         let by_step: std::collections::BTreeMap<String, Payload> = done.collect();
         Payload::from_value(&by_step).map(Some)

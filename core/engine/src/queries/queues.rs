@@ -56,9 +56,7 @@ impl Engine {
                 paused,
                 visible: depth.visible,
                 leased: depth.leased,
-                oldest_ms: depth
-                    .oldest
-                    .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                oldest_ms: depth.oldest.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 workers,
             });
         }

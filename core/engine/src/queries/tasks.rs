@@ -89,16 +89,14 @@ impl Engine {
             more => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!(
-                        "a list has at most {LIST_LIMIT} tasks, {more} were asked for; page with `before`"
-                    ),
+                    format!("a list has at most {LIST_LIMIT} tasks, {more} were asked for; page with `before`"),
                 ));
             }
         };
         let mut conn = self.acquire().await?;
-        let mut query = QueryBuilder::<Postgres>::new(self.schema().fill(&format!(
-            "select {COLUMNS} from (select * from {{schema}}.task t where true"
-        )));
+        let mut query = QueryBuilder::<Postgres>::new(
+            self.schema().fill(&format!("select {COLUMNS} from (select * from {{schema}}.task t where true")),
+        );
         if let Some(state) = filter.state {
             // As text, not as a parameter: a generic plan could not use the partial indexes.
             query.push(format_args!(" and t.state = '{state}'"));
@@ -117,33 +115,21 @@ impl Engine {
             .map_err(|error| to_error(doing, error))?;
             match ids[..] {
                 [one] => query.push(" and t.workflow_id = ").push_bind(one),
-                _ => query
-                    .push(" and t.workflow_id = any(")
-                    .push_bind(ids)
-                    .push(")"),
+                _ => query.push(" and t.workflow_id = any(").push_bind(ids).push(")"),
             };
         }
         if let Some(key) = &filter.key {
             query
-                .push(self.schema().fill(
-                    " and t.task_id in (select x.task_id from {schema}.task_key x where x.key = ",
-                ))
+                .push(self.schema().fill(" and t.task_id in (select x.task_id from {schema}.task_key x where x.key = "))
                 .push_bind(key)
                 .push(")");
         }
         if let Some(tags) = &filter.tags {
             // The index leaves out tasks without tags.
-            query
-                .push(" and t.tags <> '{}' and t.tags @> ")
-                .push_bind(tags.get().to_owned())
-                .push("::text::jsonb");
+            query.push(" and t.tags <> '{}' and t.tags @> ").push_bind(tags.get().to_owned()).push("::text::jsonb");
         }
         if let Some(since) = filter.since {
-            query
-                .push(" and t.created_at >= ")
-                .push_bind(since)
-                .push(" and t.task_id >= ")
-                .push_bind(first_id(since));
+            query.push(" and t.created_at >= ").push_bind(since).push(" and t.task_id >= ").push_bind(first_id(since));
         }
         if let Some(before) = filter.before {
             query.push(" and t.task_id < ").push_bind(before.0);
@@ -151,17 +137,10 @@ impl Engine {
         query
             .push(" order by t.task_id desc limit ")
             .push_bind(i64::from(limit))
-            .push(
-                self.schema()
-                    .fill(") k join {schema}.workflow w on w.workflow_id = k.workflow_id "),
-            )
+            .push(self.schema().fill(") k join {schema}.workflow w on w.workflow_id = k.workflow_id "))
             .push(self.schema().fill(COUNTS))
             .push(" order by k.task_id desc");
-        let rows = query
-            .build()
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(|error| to_error(doing, error))?;
+        let rows = query.build().fetch_all(&mut *conn).await.map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| task_row(row, doing)).collect()
     }
 
@@ -182,10 +161,7 @@ impl Engine {
 }
 
 pub(super) fn no_task(task: TaskId) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("task {task} does not exist; see the tasks with: tasker task list"),
-    )
+    Error::new(ErrorKind::NotFound, format!("task {task} does not exist; see the tasks with: tasker task list"))
 }
 
 fn task_row(row: &PgRow, doing: &str) -> Result<TaskRow> {
@@ -202,10 +178,7 @@ fn read(row: &PgRow) -> sqlx::Result<Result<TaskRow>> {
     let priority: Option<i16> = row.try_get("priority")?;
     Ok(Ok(TaskRow {
         task_id: TaskId(row.try_get("task_id")?),
-        workflow: WorkflowRef {
-            namespace: row.try_get("namespace")?,
-            name: row.try_get("name")?,
-        },
+        workflow: WorkflowRef { namespace: row.try_get("namespace")?, name: row.try_get("name")? },
         state,
         ending,
         paused: row.try_get("paused")?,

@@ -77,9 +77,7 @@ impl Engine {
             .fetch_all(self.pool())
             .await
             .map_err(|error| to_error(doing, error))?;
-        rows.iter()
-            .map(|row| worker(row).map_err(|error| to_error(doing, error)))
-            .collect()
+        rows.iter().map(|row| worker(row).map_err(|error| to_error(doing, error))).collect()
     }
 }
 

@@ -89,9 +89,7 @@ impl Engine {
             .fetch_all(self.pool())
             .await
             .map_err(|error| to_error(doing, error))?;
-        rows.iter()
-            .map(|row| workflow_row(row).map_err(|error| to_error(doing, error)))
-            .collect()
+        rows.iter().map(|row| workflow_row(row).map_err(|error| to_error(doing, error))).collect()
     }
 
     /// Reads a workflow, its current revision and the list of all; `not_found` with the nearest name where there is none.
@@ -99,22 +97,18 @@ impl Engine {
         let doing = "reading a workflow";
         let mut conn = self.acquire().await?;
         let current = self.current_revision(&mut conn, workflow).await?;
-        let row =
-            sqlx::query(self.statement(&format!("{ROWS} where w.namespace = $1 and w.name = $2")))
-                .bind(&workflow.namespace)
-                .bind(&workflow.name)
-                .fetch_one(&mut *conn)
-                .await
-                .map_err(|error| to_error(doing, error))?;
+        let row = sqlx::query(self.statement(&format!("{ROWS} where w.namespace = $1 and w.name = $2")))
+            .bind(&workflow.namespace)
+            .bind(&workflow.name)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(|error| to_error(doing, error))?;
         let revisions = sqlx::query(self.statement(
             "select r.hash, r.version, r.revision_id = $2 as current, r.created_at, \
              case when r.revision_id = $2 then r.definition::text end as definition \
              from {schema}.revision r where r.workflow_id = $1 order by r.revision_id desc",
         ))
-        .bind(
-            row.try_get::<i32, _>("workflow_id")
-                .map_err(|error| to_error(doing, error))?,
-        )
+        .bind(row.try_get::<i32, _>("workflow_id").map_err(|error| to_error(doing, error))?)
         .bind(current)
         .fetch_all(&mut *conn)
         .await
@@ -156,10 +150,7 @@ impl Engine {
 
 fn workflow_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<WorkflowRow> {
     Ok(WorkflowRow {
-        workflow: WorkflowRef {
-            namespace: row.try_get("namespace")?,
-            name: row.try_get("name")?,
-        },
+        workflow: WorkflowRef { namespace: row.try_get("namespace")?, name: row.try_get("name")? },
         revision: row.try_get("hash")?,
         version: row.try_get("version")?,
         revisions: row.try_get("revisions")?,

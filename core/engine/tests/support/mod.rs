@@ -1,12 +1,12 @@
 //! A migrated database for each test, and a worker in a hand's grip: every call of the protocol is made by the test itself.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unreachable_pub, reason = "a module of several test crates")]
 
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use tasker_engine::{
-    Caller, Change, Claimed, Engine, Lease, NewWorker, Reply, Root, Schema, Settlement, Submission,
-    pgmq,
+    Caller, Change, Claimed, Engine, Lease, NewWorker, Reply, Root, Schema, Settlement, Submission, pgmq,
 };
 use tasker_model::outcome::StepFailure;
 use tasker_model::revision::Revision;
@@ -22,32 +22,22 @@ pub struct Db {
 
 pub async fn db() -> Db {
     let database = tasker_testkit::database("tasker_engine", async |url| {
-        let engine = Engine::connect(&tasker_engine::Options::new(url))
+        let engine = Engine::connect(&tasker_engine::Options::new(url)).await.unwrap();
+        engine.migrate().await.unwrap();
+        tasker_engine::clock::set_test_mode(&mut engine.acquire().await.unwrap(), &Schema::default(), true)
             .await
             .unwrap();
-        engine.migrate().await.unwrap();
-        tasker_engine::clock::set_test_mode(
-            &mut engine.acquire().await.unwrap(),
-            &Schema::default(),
-            true,
-        )
-        .await
-        .unwrap();
         engine.pool().close().await;
     })
     .await;
     let pool = database.pool().await;
     let engine = Engine::from_pool(pool.clone(), Schema::default());
-    Db {
-        database,
-        pool,
-        engine,
-    }
+    Db { database, pool, engine }
 }
 
 pub fn compile(yaml: &str) -> Revision {
-    let definition = tasker_model::parse::parse(yaml, "test.yaml")
-        .unwrap_or_else(|report| panic!("{}", report.render(false)));
+    let definition =
+        tasker_model::parse::parse(yaml, "test.yaml").unwrap_or_else(|report| panic!("{}", report.render(false)));
     Revision::compile(definition).unwrap()
 }
 
@@ -63,6 +53,11 @@ steps:
   s5: { call: h, after: [s3, s4] }
   s6: { call: h, after: [s5] }
 ";
+
+/// Joins what is written for each of 0, 1, ... n-1.
+pub fn each(n: usize, write: impl Fn(usize) -> String) -> String {
+    (0..n).map(write).collect::<Vec<_>>().concat()
+}
 
 /// A worker whose steps the test takes and settles itself.
 pub struct Hand {
@@ -96,17 +91,10 @@ impl Db {
             })
             .await
             .unwrap();
-        let names: Vec<_> = handlers
-            .iter()
-            .map(|h| ("default".to_owned(), (*h).to_owned()))
-            .collect();
+        let names: Vec<_> = handlers.iter().map(|h| ("default".to_owned(), (*h).to_owned())).collect();
         let announced = self.engine.announce(worker_id, kind, &names).await.unwrap();
         let handlers: Vec<i32> = announced.iter().map(|a| a.handler_id).collect();
-        let queues = self
-            .engine
-            .serve_queues(worker_id, kind, &handlers, &[])
-            .await
-            .unwrap();
+        let queues = self.engine.serve_queues(worker_id, kind, &handlers, &[]).await.unwrap();
         Hand {
             engine: self.engine.clone(),
             conn: self.engine.open().await.unwrap(),
@@ -125,35 +113,21 @@ impl Db {
     }
 
     pub async fn submit(&self, revision_id: i32, input: &str) -> TaskId {
-        self.submit_with(Submission::new(revision_id, Payload::parse(input).unwrap()))
-            .await
+        self.submit_with(Submission::new(revision_id, Payload::parse(input).unwrap())).await
     }
 
     pub async fn submit_with(&self, submission: Submission) -> TaskId {
         let mut conn = self.engine.acquire().await.unwrap();
-        self.engine
-            .submit(&mut conn, &[submission], None, Root::Anyone)
-            .await
-            .unwrap()
-            .submitted[0]
-            .task_id
+        self.engine.submit(&mut conn, &[submission], None, Root::Anyone).await.unwrap().submitted[0].task_id
     }
 
     pub async fn task_state(&self, task: TaskId) -> String {
-        self.text(
-            "select state::text from tasker.task where task_id = $1",
-            task,
-        )
-        .await
+        self.text("select state::text from tasker.task where task_id = $1", task).await
     }
 
     /// The states of a task's steps by idx, as one line.
     pub async fn steps(&self, task: TaskId) -> String {
-        self.text(
-            "select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1",
-            task,
-        )
-        .await
+        self.text("select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1", task).await
     }
 
     /// The kinds of a task's events in order, steps as `idx:kind`.
@@ -175,17 +149,13 @@ impl Db {
     }
 
     pub async fn messages(&self) -> i64 {
-        self.count("select count(*) from tasker.all_messages()")
-            .await
+        self.count("select count(*) from tasker.all_messages()").await
     }
 
     /// Every invariant, over everything.
     pub async fn check(&self) {
         let broken: Vec<(String, Option<uuid::Uuid>, Option<i32>, String)> =
-            sqlx::query_as("select * from tasker.check_invariants()")
-                .fetch_all(&self.pool)
-                .await
-                .unwrap();
+            sqlx::query_as("select * from tasker.check_invariants()").fetch_all(&self.pool).await.unwrap();
         assert!(broken.is_empty(), "broken invariants: {broken:#?}");
     }
 
@@ -198,10 +168,7 @@ impl Db {
                 return;
             }
             for message in messages {
-                self.engine
-                    .apply_internal(&mut conn, &message)
-                    .await
-                    .unwrap();
+                self.engine.apply_internal(&mut conn, &message).await.unwrap();
             }
         }
     }
@@ -209,13 +176,8 @@ impl Db {
 
 impl Hand {
     pub async fn claim(&mut self, want: usize) -> Reply {
-        let caller = Caller {
-            want,
-            ..self.caller.clone()
-        };
-        pgmq::receive(&self.engine, &mut self.conn, &caller)
-            .await
-            .unwrap()
+        let caller = Caller { want, ..self.caller.clone() };
+        pgmq::receive(&self.engine, &mut self.conn, &caller).await.unwrap()
     }
 
     pub async fn claim_one(&mut self) -> Claimed {
@@ -226,21 +188,18 @@ impl Hand {
 
     /// Settles without taking anything in return.
     pub async fn settle(&mut self, outcomes: &[Settlement]) -> Reply {
-        pgmq::settle(&self.engine, &mut self.conn, &self.caller.clone(), outcomes)
-            .await
-            .unwrap()
+        pgmq::settle(&self.engine, &mut self.conn, &self.caller.clone(), outcomes).await.unwrap()
     }
 
-    /// Settles and takes up to `want` steps, by hand-off and from the queue.
+    /// Settles and takes up to `want` of the steps that this makes ready.
     pub async fn settle_for(&mut self, outcomes: &[Settlement], want: usize) -> Reply {
-        let caller = Caller {
-            want,
-            handoff: want,
-            ..self.caller.clone()
-        };
-        pgmq::settle(&self.engine, &mut self.conn, &caller, outcomes)
-            .await
-            .unwrap()
+        self.settle_and_read(outcomes, want, 0).await
+    }
+
+    /// Settles, takes up to `handoff` steps that this makes ready, and reads up to `read` from the queue.
+    pub async fn settle_and_read(&mut self, outcomes: &[Settlement], handoff: usize, read: usize) -> Reply {
+        let caller = Caller { want: handoff + read, handoff, ..self.caller.clone() };
+        pgmq::settle(&self.engine, &mut self.conn, &caller, outcomes).await.unwrap()
     }
 
     /// Runs everything to the end with results `{"step": idx}`; answers how many steps ran.
@@ -249,58 +208,30 @@ impl Hand {
         let mut hands = self.claim(100).await.leased;
         while !hands.is_empty() {
             ran += hands.len();
-            let outcomes: Vec<_> = hands
-                .iter()
-                .map(|c| done(&c.lease, &format!(r#"{{"step":{}}}"#, c.lease.idx)))
-                .collect();
-            hands = self.settle_for(&outcomes, 100).await.leased;
+            let outcomes: Vec<_> =
+                hands.iter().map(|c| done(&c.lease, &format!(r#"{{"step":{}}}"#, c.lease.idx))).collect();
+            hands = self.settle_and_read(&outcomes, 100, 100).await.leased;
         }
         ran
     }
 }
 
 pub fn outcome(lease: &Lease, change: Change) -> Settlement {
-    Settlement {
-        lease: *lease,
-        change,
-        duration: Some(Duration::from_millis(7)),
-    }
+    Settlement { lease: *lease, change, duration: Some(Duration::from_millis(7)) }
 }
 
 pub fn done(lease: &Lease, value: &str) -> Settlement {
-    outcome(
-        lease,
-        Change::Success {
-            value: Payload::parse(value).unwrap(),
-            metadata: None,
-        },
-    )
+    outcome(lease, Change::Success { value: Payload::parse(value).unwrap(), metadata: None })
 }
 
 pub fn failed(lease: &Lease, message: &str) -> Settlement {
-    outcome(
-        lease,
-        Change::Failure {
-            error: StepFailure::permanent(message),
-        },
-    )
+    outcome(lease, Change::Failure { error: StepFailure::permanent(message) })
 }
 
 pub fn retry(lease: &Lease, delay: Duration) -> Settlement {
-    outcome(
-        lease,
-        Change::Retry {
-            error: StepFailure::unexpected("try again"),
-            delay,
-        },
-    )
+    outcome(lease, Change::Retry { error: StepFailure::unexpected("try again"), delay })
 }
 
 pub fn cancelled(lease: &Lease) -> Settlement {
-    outcome(
-        lease,
-        Change::Cancelled {
-            error: StepFailure::new(ErrorKind::Cancelled, "stopped"),
-        },
-    )
+    outcome(lease, Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped") })
 }
