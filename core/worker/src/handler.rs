@@ -74,7 +74,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     fn a_name_is_taken_once_in_its_namespace() {
         let handler: Arc<dyn Handler> =
             Arc::new(|_: StepContext| async { Outcome::success(Payload::null()) }.boxed());

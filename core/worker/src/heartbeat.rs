@@ -68,10 +68,10 @@ async fn run(process: Arc<Process>) {
                 }
             }
         }
-        let lost = process.leases.lose_expired(Instant::now());
-        if lost > 0 {
+        let expired = process.leases.lose_expired(Instant::now());
+        if expired > 0 {
             tracing::warn!(
-                lost,
+                expired,
                 "no heartbeat for a whole lease: these steps are given up, for others may run them"
             );
         }

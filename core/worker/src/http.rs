@@ -122,11 +122,9 @@ impl Request {
         if !status.is_client_error() && !status.is_server_error() {
             return Ok(response);
         }
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(retry_after);
+        let text = |name| response.headers().get(name)?.to_str().ok();
+        let retry_after =
+            text(header::RETRY_AFTER).and_then(|after| retry_after(after, text(header::DATE)));
         let host = response.url().host_str().unwrap_or_default().to_owned();
         let body = response.text().await.unwrap_or_default();
         Err(refusal(status, retry_after, &host, &body))
@@ -203,16 +201,14 @@ fn refusal(
     failure
 }
 
-/// Reads `Retry-After`: seconds, or a date as RFC 9110 has it.
-fn retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse::<u64>() {
+/// Reads `Retry-After`: seconds, or a date, which is held against the answer's own `Date`: no two machines need the same clock.
+fn retry_after(after: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = after.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = chrono::DateTime::parse_from_rfc2822(text.trim()).ok()?;
-    (at.with_timezone(&chrono::Utc) - chrono::Utc::now())
-        .to_std()
-        .ok()
-        .or(Some(Duration::ZERO))
+    let read = |text: &str| chrono::DateTime::parse_from_rfc2822(text.trim()).ok();
+    let pause = read(after)? - read(date?)?;
+    Some(pause.to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -243,11 +239,15 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("120"), Some(Duration::from_secs(120)));
+        let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+        assert_eq!(retry_after("90", None), Some(Duration::from_secs(90)));
         assert_eq!(
-            retry_after("Wed, 21 Oct 2015 07:28:00 GMT"),
-            Some(Duration::ZERO)
+            retry_after("Wed, 21 Oct 2015 07:28:07 GMT", Some(date)),
+            Some(Duration::from_secs(7))
         );
-        assert_eq!(retry_after("soon"), None);
+        let past = "Wed, 21 Oct 2015 07:27:00 GMT";
+        assert_eq!(retry_after(past, Some(date)), Some(Duration::ZERO));
+        assert_eq!(retry_after(past, None), None);
+        assert_eq!(retry_after("soon", Some(date)), None);
     }
 }

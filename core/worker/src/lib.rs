@@ -1,6 +1,6 @@
 //! The worker: claims steps, runs their handlers, settles what came of them, and keeps its leases alive meanwhile.
 //!
-//! The way of a step through one process: `claimer` (or a settle call's hand-off) brings it, `process` runs it in a slot, its outcome
+//! The way of a step through one process: `claimer` (or a settle call's hand-off) brings it, `run` runs it in a slot, its outcome
 //! waits in the `outbox`, a `committer` settles it with all that gathered and brings the next ones. `heartbeat` renews leases on a
 //! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
 
@@ -20,6 +20,7 @@ mod outcome;
 mod pace;
 mod process;
 mod revisions;
+mod run;
 mod signal;
 mod slots;
 mod step;

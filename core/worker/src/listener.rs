@@ -38,11 +38,7 @@ async fn listen(process: &Arc<Process>) -> Result<()> {
         match wakeups.next().await? {
             Wakeup::Queue(_) => process.pace.wake(),
             Wakeup::Cancel(task) => process.leases.cancel_task(task),
-            Wakeup::Queues => {
-                serve_again(process, &mut wakeups).await?;
-                process.pace.wake();
-            }
-            Wakeup::Reconnected => {
+            Wakeup::Queues | Wakeup::Reconnected => {
                 serve_again(process, &mut wakeups).await?;
                 process.pace.wake();
             }

@@ -154,3 +154,98 @@ pub fn refused(reason: Refusal, claimed: &Claimed, revision: Option<&Revision>) 
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::step::tests::{claimed, revision};
+
+    fn change(outcome: Outcome, attempt: i32, is_cancel_requested: bool) -> Option<Change> {
+        let revision = revision();
+        let claimed = Claimed {
+            attempt,
+            ..claimed(0)
+        };
+        to_change(outcome, &revision.steps[0], &claimed, is_cancel_requested)
+    }
+
+    #[test]
+    fn a_failure_is_tried_again_while_attempts_are_left() {
+        let failure = || Outcome::failure(StepFailure::unexpected("no"));
+        let delays: Vec<_> = (1..=3).map(|n| change(failure(), n, false)).collect();
+        assert!(
+            matches!(&delays[0], Some(Change::Retry { delay, .. }) if *delay >= Duration::from_millis(800))
+        );
+        assert!(matches!(&delays[1], Some(Change::Retry { .. })));
+        assert!(matches!(&delays[2], Some(Change::Failure { .. })));
+        let permanent = Outcome::failure(StepFailure::permanent("never"));
+        assert!(matches!(
+            change(permanent, 1, false),
+            Some(Change::Failure { .. })
+        ));
+        let after = StepFailure::unexpected("later").retry_after(Duration::from_secs(40));
+        assert!(
+            matches!(change(Outcome::failure(after), 1, false), Some(Change::Retry { delay, .. }) if delay == Duration::from_secs(40))
+        );
+    }
+
+    #[test]
+    fn a_cancellation_ends_the_step_only_if_somebody_asked_for_it() {
+        let asked = change(Outcome::Cancelled, 1, true);
+        assert!(matches!(asked, Some(Change::Cancelled { .. })));
+        let own = change(Outcome::Cancelled, 1, false);
+        assert!(matches!(own, Some(Change::Release { .. })));
+        assert!(change(Outcome::Settled, 1, false).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_stored_fails_for_good_and_keeps_no_overlong_text() {
+        let nul = Outcome::success(Payload::parse(r#""\u0000""#).unwrap_or_default());
+        for outcome in [
+            nul,
+            Outcome::failure(StepFailure::unexpected("a\0b")),
+            Outcome::success(Payload::from_value(&"x".repeat(300_000)).unwrap_or_default()),
+        ] {
+            let Some(Change::Failure { error }) = change(outcome, 1, false) else {
+                panic!("it was accepted");
+            };
+            assert_eq!(error.kind, ErrorKind::ResultRejected);
+        }
+        let mut long = StepFailure::permanent("ä".repeat(ERROR_MESSAGE_BYTES));
+        long.backtrace = vec!["line".to_owned(); BACKTRACE_LINES + 5];
+        let Some(Change::Failure { error }) = change(Outcome::failure(long), 1, false) else {
+            panic!("it was accepted");
+        };
+        assert!(error.message.ends_with("[16384 more bytes were cut]"));
+        assert_eq!(error.backtrace.len(), BACKTRACE_LINES + 1);
+    }
+
+    #[test]
+    fn every_refusal_has_its_outcome() {
+        let revision = revision();
+        let claimed = claimed(0);
+        let of = |reason| refused(reason, &claimed, Some(&revision));
+        assert!(matches!(of(Refusal::Cancelled), Change::Cancelled { .. }));
+        assert!(matches!(of(Refusal::Deadline), Change::Deadline { .. }));
+        assert!(matches!(of(Refusal::Paused), Change::Paused));
+        assert!(
+            matches!(of(Refusal::Poison), Change::Failure { error } if error.kind == ErrorKind::Poison)
+        );
+        assert!(matches!(of(Refusal::NoHandler), Change::Release { .. }));
+        assert!(matches!(of(Refusal::Overflow), Change::Release { .. }));
+        assert!(matches!(of(Refusal::Unvalidated), Change::Validated));
+        assert!(
+            matches!(of(Refusal::ContextTooLarge), Change::Failure { error } if error.kind == ErrorKind::ContextTooLarge)
+        );
+        let wrong = Claimed {
+            input: Payload::parse("{\"n\": \"text\"}").unwrap_or_default(),
+            ..claimed.clone()
+        };
+        assert!(matches!(
+            refused(Refusal::Unvalidated, &wrong, Some(&revision)),
+            Change::InputInvalid { .. }
+        ));
+    }
+}

@@ -75,7 +75,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     fn reservations_never_exceed_the_size_and_come_back() {
         let slots = Arc::new(Slots::new(3));
         let mut two = slots.reserve(2).unwrap();

@@ -127,18 +127,16 @@ pub(crate) struct Attempt {
 pub(crate) async fn attempt(handler: &Arc<dyn Handler>, ctx: &StepContext) -> Attempt {
     let timeout = Duration::from_millis(ctx.input().step.timeout_ms);
     let mut running = spawn(Arc::clone(handler), ctx.clone());
-    match tokio::time::timeout(timeout, &mut running).await {
-        Ok(ended) => Attempt {
+    if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
+        return Attempt {
             outcome: ended.unwrap_or_else(broken),
             late: None,
-        },
-        Err(_) => {
-            ctx.token().cancel();
-            Attempt {
-                outcome: Outcome::failure(StepFailure::timeout(timeout)),
-                late: Some(running),
-            }
-        }
+        };
+    }
+    ctx.token().cancel();
+    Attempt {
+        outcome: Outcome::failure(StepFailure::timeout(timeout)),
+        late: Some(running),
     }
 }
 
@@ -173,4 +171,81 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("the handler panicked without a message")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tasker_engine::Lease;
+    use tasker_model::TaskId;
+
+    use super::*;
+
+    pub(crate) fn revision() -> Revision {
+        let yaml = "
+name: w
+namespace: shop
+input: { type: object, properties: { n: { type: integer } } }
+steps:
+  a: { call: h }
+  b: { call: h }
+  c: { call: h, after: [b], with: { total: a.total }, config: { rate: 2 } }
+";
+        let definition = tasker_model::parse::parse(yaml, "w.yaml")
+            .unwrap_or_else(|report| panic!("{}", report.render(false)));
+        Revision::compile(definition).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    pub(crate) fn claimed(idx: i32) -> Claimed {
+        Claimed {
+            lease: Lease {
+                queue_id: 1,
+                band: 1,
+                msg_id: 1,
+                read_ct: 1,
+                task_id: TaskId::generate(),
+                idx,
+                generation: 0,
+            },
+            run: 0,
+            attempt: 1,
+            revision_id: 1,
+            handler_id: 1,
+            step_name: None,
+            created_at: chrono::DateTime::UNIX_EPOCH,
+            deadline: None,
+            input: Payload::parse(r#"{"n": 9007199254740993}"#).unwrap_or_default(),
+            tags: Payload::empty_object(),
+            correlation_id: None,
+            trace: None,
+            results: None,
+            item: None,
+            checkpoint: None,
+            age: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn results_have_the_names_of_their_steps_and_keep_their_text() {
+        let revision = revision();
+        let step = Claimed {
+            results: Payload::parse(r#"{"0": {"total": 1.10}}"#).ok(),
+            run: 2,
+            attempt: 3,
+            ..claimed(2)
+        };
+        let input = step_input(&revision, &step).unwrap();
+        assert_eq!(input.results["a"].get(), r#"{"total": 1.10}"#);
+        assert!(input.results["b"].is_null());
+        assert_eq!(input.step.name, "c");
+        assert!(input.is_last_attempt());
+        assert_eq!(input.idempotency_key, format!("{}/c#2", step.lease.task_id));
+        assert_eq!(input.task.input.get(), r#"{"n": 9007199254740993}"#);
+        assert_eq!(input.step.config.unwrap().get(), r#"{"rate":2}"#);
+    }
+
+    #[test]
+    fn a_step_that_the_revision_has_not_is_an_error() {
+        let error = step_input(&revision(), &claimed(9)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Internal);
+    }
 }

@@ -84,7 +84,7 @@ impl StepContext {
         self.set_phase(Phase::Settled);
         drop(entered);
         if let Some(process) = self.process() {
-            process.after_transaction(reply);
+            process.after_transaction(&reply);
         }
         Ok(Settled(()))
     }

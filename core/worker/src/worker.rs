@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tasker_engine::{Engine, NewWorker, Root, Submission, Submitted, retrying};
+use tasker_engine::{Engine, NewWorker, Root, Submission, Submitted, clock, retrying};
 use tasker_model::{Error, ErrorKind, Result, Revision, TaskId, TaskState, WorkflowRef};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -307,20 +307,19 @@ async fn submit(process: &Arc<Process>, tasks: &[Submission]) -> Result<Vec<Subm
             .submit(&mut conn, tasks, None, Root::HandOff(&caller))
             .await
     )?;
+    if let Some(first) = tasks.iter().filter_map(|task| task.run_at).min() {
+        // A task for later is a timer, or a message that is not visible yet: by the database's clock, which is not this machine's.
+        let now = clock::now(&mut conn, process.engine.schema()).await?;
+        let delay = (first - now).to_std().unwrap_or_default();
+        process.pace.timer_in(delay);
+        process.pace.message_in(delay);
+    }
     drop(conn);
     let submitted = std::mem::take(&mut reply.submitted);
     if !reply.leased.is_empty() {
         process.pace.worked(false);
     }
     process.absorb(reply, permits, since).await;
-    for task in tasks {
-        // A task for later became a timer, or a message that is not visible yet.
-        if let Some(at) = task.run_at {
-            let delay = (at - chrono::Utc::now()).to_std().unwrap_or_default();
-            process.pace.timer_in(delay);
-            process.pace.message_in(delay);
-        }
-    }
     Ok(submitted)
 }
 

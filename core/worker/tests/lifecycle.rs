@@ -195,7 +195,7 @@ fn inserting(ready: Arc<Notify>, go: Arc<Notify>, commits: Arc<AtomicU32>) -> Ar
                     Outcome::failure(StepFailure::unexpected(error.to_string()))
                 }
                 Err(TransactionError::Engine(error)) => {
-                    assert_eq!(error.kind, ErrorKind::LeaseLost);
+                    assert_eq!(error.kind, ErrorKind::LeaseLost, "{error}");
                     Outcome::failure(StepFailure::permanent("must not be reported"))
                 }
             }
