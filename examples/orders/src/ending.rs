@@ -65,31 +65,14 @@ impl Ending {
     pub async fn of(task: &Task) -> tasker::Result<Self> {
         let ended = task.wait().await?;
         let steps = task.steps().await?;
-        let charge_attempts = steps
-            .iter()
-            .find(|step| step.name == "charge_payment")
-            .map_or(0, |step| step.attempt);
+        let charge_attempts = steps.iter().find(|step| step.name == "charge_payment").map_or(0, |step| step.attempt);
         if ended.is_complete() {
             let confirmation: Confirmation = ended.result()?;
             let total = Some(confirmation.total);
-            return Ok(Self {
-                outcome: Outcome::Complete,
-                total,
-                charge_attempts,
-                reason: None,
-            });
+            return Ok(Self { outcome: Outcome::Complete, total, charge_attempts, reason: None });
         }
-        let text = |field: &str| {
-            ended
-                .error()
-                .and_then(|error: &Payload| error.at(&[field])?.to::<String>().ok())
-        };
+        let text = |field: &str| ended.error().and_then(|error: &Payload| error.at(&[field])?.to::<String>().ok());
         let outcome = Outcome::of(text("code").as_deref());
-        Ok(Self {
-            outcome,
-            total: None,
-            charge_attempts,
-            reason: text("message"),
-        })
+        Ok(Self { outcome, total: None, charge_attempts, reason: text("message") })
     }
 }

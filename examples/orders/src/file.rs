@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use crate::services::{Order, Shop, stock};
+use crate::services::{Order, Shop};
 use crate::{Ending, Outcome};
 
 /// A day of a shop.
@@ -56,16 +56,14 @@ pub struct Expectation {
 impl OrderFile {
     /// Reads a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is no file of orders", path.display()))
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no file of orders", path.display()))
     }
 
     /// Fills the shelves; what is there stays as it is.
     pub async fn stock_up(&self, shop: &Shop) -> Result<(), sqlx::Error> {
         for Article { sku, name, on_hand } in &self.stock {
-            stock::stock_up(&shop.pool, sku, name, *on_hand).await?;
+            shop.stock_up(sku, name, *on_hand).await?;
         }
         Ok(())
     }
@@ -74,12 +72,7 @@ impl OrderFile {
 impl Expectation {
     /// Says in what an ending differs from this; nothing where it is as it should be.
     pub fn differs(&self, ending: &Ending) -> Option<String> {
-        let Ending {
-            outcome,
-            total,
-            charge_attempts,
-            ..
-        } = ending;
+        let Ending { outcome, total, charge_attempts, .. } = ending;
         if *outcome != self.outcome {
             return Some(format!("it should be {}", self.outcome));
         }

@@ -34,12 +34,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         ["describe"] => {
             let pool = PgPool::connect_lazy("postgres://localhost")?;
             let shop = Shop::new(pool.clone());
-            Ok(tasker::run(
-                Tasker::from_pool(pool)
-                    .workflow(order_processing())
-                    .with_state(shop),
-            )
-            .await)
+            Ok(tasker::run(Tasker::from_pool(pool).workflow(order_processing()).with_state(shop)).await)
         }
         _ => anyhow::bail!("usage: orders work | submit FILE | describe"),
     }

@@ -21,10 +21,7 @@ pub enum PlaceError {
 pub async fn place(pool: &PgPool, workflow: &Workflow, order: &Order) -> Result<Task, PlaceError> {
     let mut tx = pool.begin().await?;
     orders::place(&mut tx, order).await?;
-    let task = workflow
-        .submit(&mut tx, order)
-        .key(format!("order:{}", order.order_id))
-        .await?;
+    let task = workflow.submit(&mut tx, order).key(format!("order:{}", order.order_id)).await?;
     orders::set_task(&mut tx, &order.order_id, task.id().0).await?;
     tx.commit().await?;
     Ok(task)

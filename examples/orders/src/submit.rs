@@ -17,11 +17,7 @@ const IN_FLIGHT: usize = 50;
 const BAR: usize = 40;
 
 /// Submits every order, waits for all, and answers 0 if each ended as the file says.
-pub(crate) async fn run(
-    file: &OrderFile,
-    workflow: &Workflow,
-    shop: &Shop,
-) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(file: &OrderFile, workflow: &Workflow, shop: &Shop) -> anyhow::Result<ExitCode> {
     file.stock_up(shop).await?;
     let mut summary = Summary::new(file.orders.len());
     let mut endings = futures::stream::iter(&file.orders)
@@ -83,10 +79,7 @@ impl Summary {
         }
         let differs = entry.expect.differs(ending);
         if let Some(why) = &differs {
-            self.unexpected.push(format!(
-                "{} is {}, but {why}",
-                order.order_id, ending.outcome
-            ));
+            self.unexpected.push(format!("{} is {}, but {why}", order.order_id, ending.outcome));
         }
         if self.is_live {
             self.draw();
@@ -98,10 +91,7 @@ impl Summary {
     /// One line for each order, for logs and pipes.
     fn line(&self, entry: &Entry, ending: &Ending, time: Duration) {
         let (at, of, order) = (self.done(), self.orders, &entry.order);
-        let amount = ending
-            .total
-            .map(|total| format!("{} {total}", order.currency))
-            .unwrap_or_default();
+        let amount = ending.total.map(|total| format!("{} {total}", order.currency)).unwrap_or_default();
         let note = match (&ending.reason, ending.charge_attempts) {
             (Some(reason), _) => format!("  {reason}"),
             (None, 2..) => format!("  charged at attempt {}", ending.charge_attempts),
@@ -120,8 +110,7 @@ impl Summary {
         let (done, of) = (self.done(), self.orders);
         let full = done * BAR / of.max(1);
         let bar = "█".repeat(full) + &"░".repeat(BAR - full);
-        let counts = [Outcome::Complete, Outcome::Declined, Outcome::OutOfStock]
-            .map(|outcome| self.count(outcome));
+        let counts = [Outcome::Complete, Outcome::Declined, Outcome::OutOfStock].map(|outcome| self.count(outcome));
         let [complete, declined, out] = counts;
         let retries = self.retries;
         print!(
@@ -135,22 +124,13 @@ impl Summary {
         let (orders, seconds) = (self.orders, self.began.elapsed().as_secs_f64());
         println!("{}", if self.is_live { "\n" } else { "" });
         println!("{orders} orders in {seconds:.1} s");
-        for outcome in [
-            Outcome::Complete,
-            Outcome::Declined,
-            Outcome::OutOfStock,
-            Outcome::Invalid,
-            Outcome::Failed,
-        ] {
+        for outcome in [Outcome::Complete, Outcome::Declined, Outcome::OutOfStock, Outcome::Invalid, Outcome::Failed] {
             let count = self.count(outcome);
             if count > 0 {
                 println!("  {outcome:<13} {count:>5}");
             }
         }
-        println!(
-            "  {:<13} {:>5}   {} retries in all",
-            "retried", self.retried, self.retries
-        );
+        println!("  {:<13} {:>5}   {} retries in all", "retried", self.retried, self.retries);
         println!("paid");
         for (currency, total) in &self.totals {
             println!("  {currency} {total:>15}");
@@ -159,10 +139,7 @@ impl Summary {
             println!("every order ended as its file says");
             return ExitCode::SUCCESS;
         }
-        println!(
-            "{} orders did not end as their file says:",
-            self.unexpected.len()
-        );
+        println!("{} orders did not end as their file says:", self.unexpected.len());
         for line in &self.unexpected {
             println!("  {line}");
         }

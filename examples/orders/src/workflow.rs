@@ -2,7 +2,7 @@
 
 use tasker::prelude::*;
 
-use crate::services::{Cart, Goods, Order, Payment, Shop, cart, orders, payments, stock};
+use crate::services::{Cart, Confirmation, Goods, Order, Payment, Shop, cart};
 
 #[tasker::step]
 async fn validate_cart(Input(order): Input<Order>) -> Result<Cart, StepError> {
@@ -11,31 +11,23 @@ async fn validate_cart(Input(order): Input<Order>) -> Result<Cart, StepError> {
 
 #[tasker::step(retry = 5)]
 async fn charge_payment(cart: Dep<ValidateCart>, shop: State<Shop>) -> Result<Payment, StepError> {
-    payments::charge(&shop.gateway, &cart)
-        .await?
-        .permanent("CARD_DECLINED")
+    shop.charge(&cart).await?.permanent("CARD_DECLINED")
 }
 
 #[tasker::step]
 async fn reserve_stock(cart: Dep<ValidateCart>, shop: State<Shop>) -> Result<Goods, StepError> {
-    stock::reserve(&shop.pool, &cart)
-        .await?
-        .permanent("OUT_OF_STOCK")
+    shop.reserve(&cart).await?.permanent("OUT_OF_STOCK")
 }
 
-/// Validates the cart, then charges the card and sets the goods aside side by side, then confirms.
+#[tasker::step]
+async fn confirm(cart: Dep<ValidateCart>, ctx: Ctx) -> Result<Settled<Confirmation>, StepError> {
+    ctx.transaction(async |tx| cart.confirm(tx).await).await
+}
+
+/// Validates the cart, then charges the payment and reserves the stock side by side, then confirms.
 pub fn order_processing() -> Workflow {
-    Workflow::new("order_processing")
-        .namespace("orders")
-        .input::<Order>()
-        .step(validate_cart)
-        .step(charge_payment)
-        .step(reserve_stock)
-        .step_fn(
-            "confirm",
-            async |paid: Dep<ChargePayment>, goods: Dep<ReserveStock>, ctx: Ctx| {
-                ctx.transaction(async |tx| orders::confirm(tx, &paid, &goods).await)
-                    .await
-            },
-        )
+    let orders = Workflow::new("order_processing").namespace("orders");
+    let orders = orders.input::<Order>().step(validate_cart);
+    let orders = orders.step(charge_payment).step(reserve_stock);
+    orders.step(confirm.after((ChargePayment, ReserveStock)))
 }

@@ -8,12 +8,8 @@ use thiserror::Error;
 use super::{Cart, Order};
 
 /// Code, per cent off, pieces that the order must have.
-const DISCOUNTS: [(&str, u32, u32); 4] = [
-    ("WELCOME10", 10, 0),
-    ("SUMMER15", 15, 0),
-    ("VIP20", 20, 0),
-    ("BULK5", 5, 100),
-];
+const DISCOUNTS: [(&str, u32, u32); 4] =
+    [("WELCOME10", 10, 0), ("SUMMER15", 15, 0), ("VIP20", 20, 0), ("BULK5", 5, 100)];
 /// More than this of one article is a slip of the keyboard.
 const MOST_PIECES: u32 = 10_000;
 
@@ -64,10 +60,7 @@ pub fn validate(order: &Order) -> Result<Cart, CartError> {
     for line in &order.lines {
         let sku = line.sku.clone();
         if line.quantity == 0 || line.quantity > MOST_PIECES {
-            return Err(CartError::Quantity {
-                sku,
-                quantity: line.quantity,
-            });
+            return Err(CartError::Quantity { sku, quantity: line.quantity });
         }
         let price = line.unit_price;
         if price < Decimal::ZERO || price.normalize().scale() > order.currency.decimal_places() {
@@ -78,10 +71,8 @@ pub fn validate(order: &Order) -> Result<Cart, CartError> {
         *items.entry(sku).or_default() += line.quantity.cast_signed();
     }
     let percent = discount(order.discount_code.as_deref().unwrap_or_default(), pieces)?;
-    let discount = (subtotal * Decimal::new(percent.into(), 2)).round_dp_with_strategy(
-        order.currency.decimal_places(),
-        RoundingStrategy::MidpointAwayFromZero,
-    );
+    let discount = (subtotal * Decimal::new(percent.into(), 2))
+        .round_dp_with_strategy(order.currency.decimal_places(), RoundingStrategy::MidpointAwayFromZero);
     Ok(Cart {
         order_id: order.order_id.clone(),
         currency: order.currency,
@@ -99,11 +90,7 @@ fn discount(code: &str, pieces: u32) -> Result<u32, CartError> {
     }
     match DISCOUNTS.into_iter().find(|(known, ..)| *known == code) {
         None => Err(CartError::UnknownDiscount(code.to_owned())),
-        Some((code, _, needed)) if pieces < needed => Err(CartError::TooFewPieces {
-            code,
-            needed,
-            pieces,
-        }),
+        Some((code, _, needed)) if pieces < needed => Err(CartError::TooFewPieces { code, needed, pieces }),
         Some((_, percent, _)) => Ok(percent),
     }
 }
@@ -114,11 +101,8 @@ mod tests {
     use super::*;
 
     fn order(currency: Currency, lines: &[(&str, u32, &str)], code: Option<&str>) -> Order {
-        let customer = Customer {
-            name: "Zoë".to_owned(),
-            email: "zoe@example.org".to_owned(),
-            country: "NL".to_owned(),
-        };
+        let customer =
+            Customer { name: "Zoë".to_owned(), email: "zoe@example.org".to_owned(), country: "NL".to_owned() };
         let line = |&(sku, quantity, price): &(&str, u32, &str)| Line {
             sku: sku.to_owned(),
             name: sku.to_owned(),
@@ -135,11 +119,7 @@ mod tests {
         }
     }
 
-    fn total(
-        currency: Currency,
-        lines: &[(&str, u32, &str)],
-        code: Option<&str>,
-    ) -> Result<String, CartError> {
+    fn total(currency: Currency, lines: &[(&str, u32, &str)], code: Option<&str>) -> Result<String, CartError> {
         validate(&order(currency, lines, code)).map(|cart| cart.total.to_string())
     }
 
@@ -149,29 +129,15 @@ mod tests {
         assert_eq!(total(Currency::Eur, &lines, None).unwrap(), "120.45");
         assert_eq!(total(Currency::Eur, &lines, Some("")).unwrap(), "120.45");
         // 15 % are 18.0675 and become 18.07.
-        assert_eq!(
-            total(Currency::Eur, &lines, Some("SUMMER15")).unwrap(),
-            "102.38"
-        );
+        assert_eq!(total(Currency::Eur, &lines, Some("SUMMER15")).unwrap(), "102.38");
         // 10 % of 1,265 yen are 126.5 and become 127.
-        assert_eq!(
-            total(Currency::Jpy, &[("TEA", 1, "1265")], Some("WELCOME10")).unwrap(),
-            "1138"
-        );
-        assert_eq!(
-            total(Currency::Usd, &[("CARD", 100, "0.99")], Some("BULK5")).unwrap(),
-            "94.05"
-        );
+        assert_eq!(total(Currency::Jpy, &[("TEA", 1, "1265")], Some("WELCOME10")).unwrap(), "1138");
+        assert_eq!(total(Currency::Usd, &[("CARD", 100, "0.99")], Some("BULK5")).unwrap(), "94.05");
     }
 
     #[test]
     fn the_same_article_on_two_lines_is_one_item() {
-        let cart = validate(&order(
-            Currency::Eur,
-            &[("TEA", 3, "16.85"), ("TEA", 4, "16.85")],
-            None,
-        ))
-        .unwrap();
+        let cart = validate(&order(Currency::Eur, &[("TEA", 3, "16.85"), ("TEA", 4, "16.85")], None)).unwrap();
         assert_eq!(cart.items["TEA"], 7);
     }
 
@@ -179,34 +145,12 @@ mod tests {
     fn what_cannot_be_ordered_is_refused_with_the_reason() {
         let refused = |lines: &[_], code| total(Currency::Jpy, lines, code).unwrap_err();
         assert_eq!(refused(&[], None), CartError::Empty("A-1".to_owned()));
-        assert_eq!(
-            refused(&[("TEA", 0, "1")], None),
-            CartError::Quantity {
-                sku: "TEA".to_owned(),
-                quantity: 0
-            }
-        );
-        assert!(matches!(
-            refused(&[("TEA", 10_001, "1")], None),
-            CartError::Quantity { .. }
-        ));
-        assert!(matches!(
-            refused(&[("TEA", 1, "-1")], None),
-            CartError::Price { .. }
-        ));
-        assert!(matches!(
-            refused(&[("TEA", 1, "0.5")], None),
-            CartError::Price { .. }
-        ));
-        assert_eq!(
-            refused(&[("TEA", 1, "1")], Some("VIP")),
-            CartError::UnknownDiscount("VIP".to_owned())
-        );
-        let too_few = CartError::TooFewPieces {
-            code: "BULK5",
-            needed: 100,
-            pieces: 99,
-        };
+        assert_eq!(refused(&[("TEA", 0, "1")], None), CartError::Quantity { sku: "TEA".to_owned(), quantity: 0 });
+        assert!(matches!(refused(&[("TEA", 10_001, "1")], None), CartError::Quantity { .. }));
+        assert!(matches!(refused(&[("TEA", 1, "-1")], None), CartError::Price { .. }));
+        assert!(matches!(refused(&[("TEA", 1, "0.5")], None), CartError::Price { .. }));
+        assert_eq!(refused(&[("TEA", 1, "1")], Some("VIP")), CartError::UnknownDiscount("VIP".to_owned()));
+        let too_few = CartError::TooFewPieces { code: "BULK5", needed: 100, pieces: 99 };
         assert_eq!(refused(&[("TEA", 99, "1")], Some("BULK5")), too_few);
     }
 }

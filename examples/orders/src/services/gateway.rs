@@ -57,10 +57,7 @@ enum Behaviour<'t> {
 
 impl<'t> Behaviour<'t> {
     fn of(token: &'t str) -> Self {
-        let words = token
-            .strip_prefix("tok_")
-            .and_then(|rest| rest.rsplit_once('_'))
-            .map_or("", |(words, _)| words);
+        let words = token.strip_prefix("tok_").and_then(|rest| rest.rsplit_once('_')).map_or("", |(words, _)| words);
         let calls = |words: &str| words.parse().unwrap_or(1);
         if let Some(reason) = words.strip_prefix("declined_") {
             Self::Decline(reason)
@@ -94,9 +91,7 @@ impl Gateway {
         let calls = self.count_call(key).await?;
         match Behaviour::of(token) {
             Behaviour::Decline(reason) => {
-                return Ok(Err(Declined {
-                    reason: reason.replace('_', " "),
-                }));
+                return Ok(Err(Declined { reason: reason.replace('_', " ") }));
             }
             Behaviour::Unavailable { calls: failing } if calls <= failing => {
                 return Err(GatewayError::Unavailable);
@@ -121,13 +116,7 @@ impl Gateway {
         .await
     }
 
-    async fn record(
-        &self,
-        key: &str,
-        token: &str,
-        amount: Decimal,
-        currency: Currency,
-    ) -> Result<i64, GatewayError> {
+    async fn record(&self, key: &str, token: &str, amount: Decimal, currency: Currency) -> Result<i64, GatewayError> {
         sqlx::query(
             "insert into provider_charge (key, token, amount, currency) values ($1, $2, $3, $4)
              on conflict (key) do nothing",
@@ -149,18 +138,9 @@ mod tests {
 
     #[test]
     fn a_token_says_what_the_provider_does() {
-        assert_eq!(
-            Behaviour::of("tok_declined_expired_card_0af"),
-            Behaviour::Decline("expired_card")
-        );
-        assert_eq!(
-            Behaviour::of("tok_unavailable_2_0af"),
-            Behaviour::Unavailable { calls: 2 }
-        );
-        assert_eq!(
-            Behaviour::of("tok_lost_answer_1_0af"),
-            Behaviour::LoseAnswer { calls: 1 }
-        );
+        assert_eq!(Behaviour::of("tok_declined_expired_card_0af"), Behaviour::Decline("expired_card"));
+        assert_eq!(Behaviour::of("tok_unavailable_2_0af"), Behaviour::Unavailable { calls: 2 });
+        assert_eq!(Behaviour::of("tok_lost_answer_1_0af"), Behaviour::LoseAnswer { calls: 1 });
         for token in ["tok_visa_0af", "tok_declined", "", "ключ"] {
             assert_eq!(Behaviour::of(token), Behaviour::Charge);
         }

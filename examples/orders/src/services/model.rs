@@ -80,9 +80,7 @@ pub struct Line {
 }
 
 /// The currencies that the shop sells in.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Currency {
     /// Swiss franc.
@@ -165,8 +163,6 @@ pub struct Goods {
 pub struct Confirmation {
     /// The order.
     pub order_id: String,
-    /// The charge that paid it.
-    pub charge_id: i64,
     /// What was paid.
     pub total: Decimal,
     /// In what.

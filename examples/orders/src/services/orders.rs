@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Confirmation, Goods, Order, Payment};
+use super::{Cart, Confirmation, Order};
 
 /// An order as its table has it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -33,11 +33,7 @@ pub async fn place(connection: &mut PgConnection, order: &Order) -> Result<bool,
 }
 
 /// Notes which task handles an order.
-pub async fn set_task(
-    connection: &mut PgConnection,
-    order_id: &str,
-    task_id: Uuid,
-) -> Result<(), sqlx::Error> {
+pub async fn set_task(connection: &mut PgConnection, order_id: &str, task_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query("update orders set task_id = $2 where order_id = $1")
         .bind(order_id)
         .bind(task_id)
@@ -46,32 +42,20 @@ pub async fn set_task(
         .map(drop)
 }
 
-/// Confirms a placed order that is paid and set aside.
-pub async fn confirm(
-    connection: &mut PgConnection,
-    payment: &Payment,
-    goods: &Goods,
-) -> Result<Confirmation, sqlx::Error> {
-    let order_id: String = sqlx::query_scalar(
-        "update orders set state = 'confirmed', total = $2, confirmed_at = now()
-         where order_id = $1 and state = 'placed'
-         returning order_id",
-    )
-    .bind(&goods.order_id)
-    .bind(payment.amount)
-    .fetch_one(connection)
-    .await?;
-    let Payment {
-        charge_id,
-        amount: total,
-        currency,
-    } = *payment;
-    Ok(Confirmation {
-        order_id,
-        charge_id,
-        total,
-        currency,
-    })
+impl Cart {
+    /// Confirms a placed order, once it is paid and set aside.
+    pub async fn confirm(&self, connection: &mut PgConnection) -> Result<Confirmation, sqlx::Error> {
+        let order_id: String = sqlx::query_scalar(
+            "update orders set state = 'confirmed', total = $2, confirmed_at = now()
+             where order_id = $1 and state = 'placed'
+             returning order_id",
+        )
+        .bind(&self.order_id)
+        .bind(self.total)
+        .fetch_one(connection)
+        .await?;
+        Ok(Confirmation { order_id, total: self.total, currency: self.currency })
+    }
 }
 
 /// Reads an order.

@@ -25,11 +25,7 @@ pub(crate) async fn shop() -> TestShop {
     })
     .await;
     let pool = database.pool().await;
-    TestShop {
-        shop: Shop::new(pool.clone()),
-        pool,
-        _database: database,
-    }
+    TestShop { shop: Shop::new(pool.clone()), pool, _database: database }
 }
 
 pub(crate) fn file() -> OrderFile {
@@ -44,10 +40,7 @@ pub(crate) fn cart(order_id: &str, token: &str, items: &[(&str, i32)]) -> Cart {
         subtotal: "40.00".parse().unwrap(),
         discount: "4.00".parse().unwrap(),
         total: "36.00".parse().unwrap(),
-        items: items
-            .iter()
-            .map(|(sku, quantity)| ((*sku).to_owned(), *quantity))
-            .collect(),
+        items: items.iter().map(|(sku, quantity)| ((*sku).to_owned(), *quantity)).collect(),
         payment_token: token.to_owned(),
     }
 }
