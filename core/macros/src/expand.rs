@@ -14,14 +14,9 @@ pub(crate) fn step(options: TokenStream, item: TokenStream) -> Result<TokenStrea
     check(&function)?;
     let parameters = parameter::read(&function.sig.inputs)?;
     let ident = &function.sig.ident;
-    let name = options
-        .name
-        .clone()
-        .unwrap_or_else(|| LitStr::new(ident.to_string().trim_start_matches("r#"), ident.span()));
-    let definition = options
-        .definition
-        .clone()
-        .unwrap_or_else(|| camel_case(&ident.to_string(), ident.span()));
+    let name =
+        options.name.clone().unwrap_or_else(|| LitStr::new(ident.to_string().trim_start_matches("r#"), ident.span()));
+    let definition = options.definition.clone().unwrap_or_else(|| camel_case(&ident.to_string(), ident.span()));
 
     let outer = outer(&function, &definition, &parameters);
     let described = described(&function, &options, &definition, &name, &parameters);
@@ -48,21 +43,14 @@ fn check(function: &ItemFn) -> Result<()> {
 
 /// The function under its own name: it takes the same and gives the same, as a future that knows its step.
 fn outer(function: &ItemFn, definition: &Ident, parameters: &[Parameter]) -> TokenStream {
-    let (documentation, attributes): (Vec<_>, Vec<_>) = function
-        .attrs
-        .iter()
-        .partition(|attribute| attribute.path().is_ident("doc"));
+    let (documentation, attributes): (Vec<_>, Vec<_>) =
+        function.attrs.iter().partition(|attribute| attribute.path().is_ident("doc"));
     let visibility = &function.vis;
     let ident = &function.sig.ident;
-    let arguments: Vec<Ident> = (0..parameters.len())
-        .map(|at| format_ident!("argument{at}", span = Span::mixed_site()))
-        .collect();
+    let arguments: Vec<Ident> =
+        (0..parameters.len()).map(|at| format_ident!("argument{at}", span = Span::mixed_site())).collect();
     let types: Vec<_> = parameters.iter().map(|parameter| &parameter.ty).collect();
-    let inner = ItemFn {
-        attrs: Vec::new(),
-        vis: syn::Visibility::Inherited,
-        ..function.clone()
-    };
+    let inner = ItemFn { attrs: Vec::new(), vis: syn::Visibility::Inherited, ..function.clone() };
     let output = match &function.sig.output {
         syn::ReturnType::Default => quote!(()),
         syn::ReturnType::Type(_, ty) => quote!(#ty),
@@ -98,13 +86,8 @@ fn described(
         let name = parameter.name.clone().unwrap_or_default();
         quote!(::tasker::step::Named { name: #name, schema: ::tasker::__schema_of!(#ty) })
     });
-    let retry = options
-        .retry
-        .as_ref()
-        .map(|attempts| quote!(.retry(#attempts)));
-    let timeout = options
-        .timeout_ms
-        .map(|ms| quote!(.timeout(::core::time::Duration::from_millis(#ms))));
+    let retry = options.retry.as_ref().map(|attempts| quote!(.retry(#attempts)));
+    let timeout = options.timeout_ms.map(|ms| quote!(.timeout(::core::time::Duration::from_millis(#ms))));
     let queue = options.queue.as_ref().map(|queue| quote!(.queue(#queue)));
     quote! {
         #[doc = #summary]

@@ -19,7 +19,5 @@ mod parameter;
 /// definition = "Charge")]`; `definition` names the type.
 #[proc_macro_attribute]
 pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::step(options.into(), item.into())
-        .unwrap_or_else(|error| error.to_compile_error())
-        .into()
+    expand::step(options.into(), item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }

@@ -12,14 +12,9 @@ pub(crate) struct Parameter {
     pub(crate) ty: Type,
 }
 
-pub(crate) fn read(
-    inputs: &syn::punctuated::Punctuated<FnArg, syn::Token![,]>,
-) -> Result<Vec<Parameter>> {
+pub(crate) fn read(inputs: &syn::punctuated::Punctuated<FnArg, syn::Token![,]>) -> Result<Vec<Parameter>> {
     if let Some(extra) = inputs.iter().nth(MOST) {
-        return Err(syn::Error::new_spanned(
-            extra,
-            "a step has at most 12 parameters; group some in a struct",
-        ));
+        return Err(syn::Error::new_spanned(extra, "a step has at most 12 parameters; group some in a struct"));
     }
     inputs
         .iter()
@@ -35,10 +30,7 @@ pub(crate) fn read(
                         "a step owns its parameters; take the value itself",
                     ));
                 }
-                Ok(Parameter {
-                    name: name(&typed.pat),
-                    ty: (*typed.ty).clone(),
-                })
+                Ok(Parameter { name: name(&typed.pat), ty: (*typed.ty).clone() })
             }
         })
         .collect()
@@ -49,12 +41,7 @@ fn name(pattern: &Pat) -> Option<String> {
     match pattern {
         Pat::Ident(ident) => {
             let name = ident.ident.to_string();
-            Some(
-                name.trim_start_matches("r#")
-                    .trim_start_matches('_')
-                    .to_owned(),
-            )
-            .filter(|name| !name.is_empty())
+            Some(name.trim_start_matches("r#").trim_start_matches('_').to_owned()).filter(|name| !name.is_empty())
         }
         Pat::TupleStruct(tuple) if tuple.elems.len() == 1 => name(&tuple.elems[0]),
         Pat::Paren(paren) => name(&paren.pat),
@@ -103,36 +90,19 @@ mod tests {
             (quote!(fn f() -> Cart), "Cart"),
             (quote!(fn f() -> Result<Cart, StepError>), "Cart"),
             (quote!(fn f() -> tasker::Result<Success<Cart>>), "Cart"),
-            (
-                quote!(fn f() -> Result<Settled<Vec<Cart>>, StepError>),
-                "Vec < Cart >",
-            ),
+            (quote!(fn f() -> Result<Settled<Vec<Cart>>, StepError>), "Vec < Cart >"),
         ] {
             let signature: syn::Signature = syn::parse2(signature).unwrap();
-            assert_eq!(
-                result(&signature.output).to_token_stream().to_string(),
-                stored
-            );
+            assert_eq!(result(&signature.output).to_token_stream().to_string(), stored);
         }
     }
 
     #[test]
     fn parameters_are_called_what_their_patterns_bind() {
-        let signature: syn::Signature = syn::parse_quote!(fn f(Input(order): Input<OrderIn>, mut cart: Dep<Cart>, _total: f64, (a, b): (u8, u8)));
-        let names: Vec<_> = read(&signature.inputs)
-            .unwrap()
-            .into_iter()
-            .map(|parameter| parameter.name)
-            .collect();
-        assert_eq!(
-            names,
-            [
-                Some("order".into()),
-                Some("cart".into()),
-                Some("total".into()),
-                None
-            ]
-        );
+        let signature: syn::Signature =
+            syn::parse_quote!(fn f(Input(order): Input<OrderIn>, mut cart: Dep<Cart>, _total: f64, (a, b): (u8, u8)));
+        let names: Vec<_> = read(&signature.inputs).unwrap().into_iter().map(|parameter| parameter.name).collect();
+        assert_eq!(names, [Some("order".into()), Some("cart".into()), Some("total".into()), None]);
         let method: syn::Signature = syn::parse_quote!(fn f(&self));
         assert!(read(&method.inputs).is_err());
     }

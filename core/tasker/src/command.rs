@@ -20,9 +20,10 @@ const USAGE: &str = "usage: work [--queues NAMESPACE[/QUEUE],...] [--concurrency
 /// # fn orders() -> Workflow { Workflow::new("orders") }
 /// #[tokio::main]
 /// async fn main() -> std::process::ExitCode {
-///     match Tasker::connect_env().await {
+///     // Without connecting: `describe` needs no database.
+///     match Tasker::builder().env().and_then(tasker::Builder::connect_lazy) {
 ///         Ok(tasker) => tasker::run(tasker.workflow(orders())).await,
-///         Err(error) => { eprintln!("{error}"); std::process::ExitCode::from(5) }
+///         Err(error) => { eprintln!("{error}"); std::process::ExitCode::from(2) }
 ///     }
 /// }
 /// ```
@@ -42,10 +43,7 @@ pub async fn run(tasker: Tasker) -> ExitCode {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Work {
-        queues: Option<Vec<String>>,
-        concurrency: Option<usize>,
-    },
+    Work { queues: Option<Vec<String>>, concurrency: Option<usize> },
     Describe,
 }
 
@@ -56,11 +54,11 @@ impl Command {
             Some("describe") => {
                 return match arguments.next() {
                     None => Ok(Self::Describe),
-                    Some(more) => Err(usage(format!("`describe` takes no `{more}`"))),
+                    Some(more) => Err(usage(&format!("`describe` takes no `{more}`"))),
                 };
             }
-            Some(other) => return Err(usage(format!("there is no command `{other}`"))),
-            None => return Err(usage("no command was given".to_owned())),
+            Some(other) => return Err(usage(&format!("there is no command `{other}`"))),
+            None => return Err(usage("no command was given")),
         }
         let (mut queues, mut concurrency) = (None, None);
         while let Some(argument) = arguments.next() {
@@ -70,31 +68,21 @@ impl Command {
             };
             match (option.as_str(), value) {
                 ("--queues", Some(value)) => {
-                    queues = Some(
-                        value
-                            .split(',')
-                            .map(|queue| queue.trim().to_owned())
-                            .collect(),
-                    )
+                    queues = Some(value.split(',').map(|queue| queue.trim().to_owned()).collect());
                 }
                 ("--concurrency", Some(value)) => {
-                    let slots = value.parse().map_err(|_| {
-                        usage(format!(
-                            "--concurrency is `{value}`; it must be a whole number"
-                        ))
-                    })?;
+                    let slots = value
+                        .parse()
+                        .map_err(|_| usage(&format!("--concurrency is `{value}`; it must be a whole number")))?;
                     concurrency = Some(slots);
                 }
                 ("--queues" | "--concurrency", None) => {
-                    return Err(usage(format!("{option} needs a value")));
+                    return Err(usage(&format!("{option} needs a value")));
                 }
-                _ => return Err(usage(format!("`work` takes no `{option}`"))),
+                _ => return Err(usage(&format!("`work` takes no `{option}`"))),
             }
         }
-        Ok(Self::Work {
-            queues,
-            concurrency,
-        })
+        Ok(Self::Work { queues, concurrency })
     }
 
     async fn run(self, mut tasker: Tasker) -> Result<ExitCode> {
@@ -102,35 +90,28 @@ impl Command {
             Self::Describe => {
                 tasker.check()?;
                 let text = serde_json::to_string_pretty(&tasker.describe()).map_err(|cause| {
-                    Error::new(ErrorKind::Internal, "the signatures cannot be written")
-                        .caused_by(cause)
+                    Error::new(ErrorKind::Internal, "the signatures cannot be written").caused_by(cause)
                 })?;
                 writeln!(std::io::stdout(), "{text}").map_err(|cause| {
-                    Error::new(ErrorKind::Unavailable, "the signatures cannot be printed")
-                        .caused_by(cause)
+                    Error::new(ErrorKind::Unavailable, "the signatures cannot be printed").caused_by(cause)
                 })?;
                 Ok(ExitCode::SUCCESS)
             }
-            Self::Work {
-                queues,
-                concurrency,
-            } => {
+            Self::Work { queues, concurrency } => {
                 if let Some(queues) = queues {
                     tasker = tasker.queues(queues);
                 }
                 if let Some(slots) = concurrency {
                     tasker = tasker.concurrency(slots);
                 }
-                let reason = tasker.work().to_end().await?;
-                Ok(ExitCode::from(
-                    u8::try_from(reason.exit_code()).unwrap_or(1),
-                ))
+                let reason = tasker.work().run().await?;
+                Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
             }
         }
     }
 }
 
-fn usage(what: String) -> Error {
+fn usage(what: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("{what}\n{USAGE}"))
 }
 
@@ -146,22 +127,9 @@ mod tests {
     fn the_command_line_is_read_whole_or_refused_with_the_usage() {
         let command = parse("work --queues orders,billing/slow --concurrency=4").unwrap();
         let queues = Some(vec!["orders".to_owned(), "billing/slow".to_owned()]);
-        assert_eq!(
-            command,
-            Command::Work {
-                queues,
-                concurrency: Some(4)
-            }
-        );
+        assert_eq!(command, Command::Work { queues, concurrency: Some(4) });
         assert_eq!(parse("describe").unwrap(), Command::Describe);
-        for wrong in [
-            "",
-            "wrok",
-            "work --concurrency",
-            "work --concurrency x",
-            "work --threads 2",
-            "describe all",
-        ] {
+        for wrong in ["", "wrok", "work --concurrency", "work --concurrency x", "work --threads 2", "describe all"] {
             let error = parse(wrong).unwrap_err();
             assert_eq!(error.kind.exit_code(), 2);
             assert!(error.message.contains("usage: work"), "{error}");

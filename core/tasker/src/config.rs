@@ -1,8 +1,5 @@
 //! The only place that reads the environment.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "configuration is read here and nowhere else"
-)]
+#![expect(clippy::disallowed_methods, reason = "configuration is read here and nowhere else")]
 
 use std::time::Duration;
 
@@ -28,12 +25,7 @@ pub(crate) fn from_environment(builder: Builder) -> Result<Builder> {
         builder = builder.concurrency(usize::try_from(slots).unwrap_or(usize::MAX));
     }
     if let Some(queues) = read("TASKER_QUEUES") {
-        builder = builder.queues(
-            queues
-                .split(',')
-                .map(str::trim)
-                .filter(|queue| !queue.is_empty()),
-        );
+        builder = builder.queues(queues.split(',').map(str::trim).filter(|queue| !queue.is_empty()));
     }
     if let Some(seconds) = number("TASKER_LEASE_SECONDS")? {
         builder = builder.lease(Duration::from_secs(seconds));
@@ -54,11 +46,7 @@ fn read(name: &str) -> Option<String> {
 fn number(name: &str) -> Result<Option<u64>> {
     let parse = |text: String| {
         text.parse().map_err(|cause| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("{name} is `{text}`; it must be a whole number"),
-            )
-            .caused_by(cause)
+            Error::new(ErrorKind::Invalid, format!("{name} is `{text}`; it must be a whole number")).caused_by(cause)
         })
     };
     read(name).map(parse).transpose()

@@ -10,6 +10,9 @@ use tasker_worker::Options;
 
 use crate::{Tasker, config};
 
+/// The largest number of connections of a pool that nobody sized.
+const POOL_SIZE: u32 = 10;
+
 /// Settings of a [`Tasker`], taken before it connects.
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
@@ -94,28 +97,40 @@ impl Builder {
             (None, Some(database_url)) => {
                 let mut options = tasker_engine::Options::new(database_url);
                 options.schema = self.schema;
-                options.pool_size = self.pool_size.unwrap_or(options.pool_size);
+                options.pool_size = self.pool_size.unwrap_or(POOL_SIZE);
                 Engine::connect(&options).await?
             }
-            (None, None) => {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    "no database is named; set DATABASE_URL, or give `database_url` or `pool`",
-                ));
-            }
+            (None, None) => return Err(no_database()),
         };
         Ok(Tasker::over(engine, self.worker))
+    }
+
+    /// Makes a Tasker that connects when it is first used: enough to describe workflows where there is no database.
+    pub fn connect_lazy(self) -> Result<Tasker> {
+        if let Some(pool) = self.pool {
+            return Ok(Tasker::over(Engine::from_pool(pool, self.schema), self.worker));
+        }
+        let options: PgConnectOptions =
+            self.database_url.ok_or_else(no_database)?.parse().map_err(|cause: sqlx::Error| {
+                Error::new(ErrorKind::Invalid, format!("the database address is not a postgres:// URL: {cause}"))
+                    .caused_by(cause)
+            })?;
+        let pool = PgPoolOptions::new()
+            .max_connections(self.pool_size.unwrap_or(POOL_SIZE))
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(options.application_name("tasker"));
+        Ok(Tasker::over(Engine::from_pool(pool, self.schema), self.worker))
     }
 
     /// Makes a Tasker that has no database: enough to check workflows and to describe them.
     pub(crate) fn disconnected(self) -> Tasker {
         let pool = PgPoolOptions::new()
             .acquire_timeout(Duration::from_millis(100))
-            .connect_lazy_with(
-                PgConnectOptions::new_without_pgpass()
-                    .host("127.0.0.1")
-                    .port(1),
-            );
+            .connect_lazy_with(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1));
         Tasker::over(Engine::from_pool(pool, self.schema), self.worker)
     }
+}
+
+fn no_database() -> Error {
+    Error::new(ErrorKind::Invalid, "no database is named; set DATABASE_URL, or give `database_url` or `pool`")
 }

@@ -46,17 +46,11 @@ impl StepError {
     }
 
     /// What was given is wrong, field by field: `{"fields": {"email": "is empty"}}` in the details. Not retried.
-    pub fn validation<K: Into<String>, V: Into<String>>(
-        fields: impl IntoIterator<Item = (K, V)>,
-    ) -> Self {
-        let fields: serde_json::Map<String, serde_json::Value> = fields
-            .into_iter()
-            .map(|(field, what)| (field.into(), what.into().into()))
-            .collect();
-        let places: Vec<String> = fields
-            .iter()
-            .map(|(field, what)| format!("{field} {}", what.as_str().unwrap_or_default()))
-            .collect();
+    pub fn validation<K: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (K, V)>) -> Self {
+        let fields: serde_json::Map<String, serde_json::Value> =
+            fields.into_iter().map(|(field, what)| (field.into(), what.into().into())).collect();
+        let places: Vec<String> =
+            fields.iter().map(|(field, what)| format!("{field} {}", what.as_str().unwrap_or_default())).collect();
         Self::permanent(format!("validation failed: {}", places.join("; ")))
             .code("VALIDATION")
             .details(serde_json::json!({ "fields": fields }))
@@ -91,8 +85,7 @@ impl StepError {
         self.change(|failure| match Payload::from_value(&details) {
             Ok(details) => failure.details = Some(details),
             Err(error) => {
-                failure.message =
-                    format!("{} (its details cannot be kept: {error})", failure.message)
+                failure.message = format!("{} (its details cannot be kept: {error})", failure.message);
             }
         })
     }
@@ -125,16 +118,10 @@ impl StepError {
     pub(crate) fn in_transaction<E: Into<Self>>(error: TransactionError<E>) -> Self {
         match error {
             TransactionError::Work(error) => error.into(),
-            TransactionError::Engine(error) if error.kind == ErrorKind::LeaseLost => {
-                Self::cancelled()
-            }
+            TransactionError::Engine(error) if error.kind == ErrorKind::LeaseLost => Self::cancelled(),
             TransactionError::Engine(error) => {
                 let failure = StepFailure::new(error.kind, error.message);
-                Self::of(if error.kind == ErrorKind::Internal {
-                    failure.retryable(true)
-                } else {
-                    failure
-                })
+                Self::of(if error.kind == ErrorKind::Internal { failure.retryable(true) } else { failure })
             }
         }
     }
@@ -178,10 +165,7 @@ impl fmt::Debug for StepError {
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            self.failure()
-                .map_or("the step was cancelled", |failure| &failure.message),
-        )
+        f.write_str(self.failure().map_or("the step was cancelled", |failure| &failure.message))
     }
 }
 
@@ -199,13 +183,7 @@ pub trait ResultExt<T, E>: Sized {
 
 impl<T, E: std::error::Error> ResultExt<T, E> for Result<T, E> {
     fn retryable_if(self, is_transient: impl FnOnce(&E) -> bool) -> Result<T, StepError> {
-        self.map_err(|error| {
-            if is_transient(&error) {
-                StepError::from(error)
-            } else {
-                permanent(&error)
-            }
-        })
+        self.map_err(|error| if is_transient(&error) { StepError::from(error) } else { permanent(&error) })
     }
 
     fn permanent(self, code: &str) -> Result<T, StepError> {
@@ -237,21 +215,13 @@ mod tests {
         let failure = error.failure().unwrap();
         assert!(error.is_retryable());
         assert_eq!(failure.kind, ErrorKind::Unexpected);
-        assert_eq!(
-            failure.class.as_deref(),
-            Some("core::num::error::ParseIntError")
-        );
+        assert_eq!(failure.class.as_deref(), Some("core::num::error::ParseIntError"));
     }
 
     #[test]
     fn the_call_decides_what_an_error_means() {
         let parse = |text: &str| text.parse::<u8>();
-        assert!(
-            parse("x")
-                .retryable_if(|_| true)
-                .unwrap_err()
-                .is_retryable()
-        );
+        assert!(parse("x").retryable_if(|_| true).unwrap_err().is_retryable());
         let error = parse("x").permanent("BAD").unwrap_err();
         assert_eq!(error.failure().unwrap().code.as_deref(), Some("BAD"));
         assert_eq!(error.failure().unwrap().kind, ErrorKind::Permanent);
@@ -265,9 +235,7 @@ mod tests {
     #[test]
     fn the_message_tells_the_causes_once() {
         let cause = std::io::Error::other("disk on fire");
-        let error = StepError::from(
-            tasker_model::Error::new(ErrorKind::Internal, "saving failed").caused_by(cause),
-        );
+        let error = StepError::from(tasker_model::Error::new(ErrorKind::Internal, "saving failed").caused_by(cause));
         assert_eq!(error.to_string(), "saving failed: disk on fire");
     }
 }

@@ -36,10 +36,7 @@ impl Tasker {
 
     /// Uses a pool that the application has.
     pub fn from_pool(pool: PgPool) -> Self {
-        Self::over(
-            Engine::from_pool(pool, tasker_engine::Schema::default()),
-            Options::default(),
-        )
+        Self::over(Engine::from_pool(pool, tasker_engine::Schema::default()), Options::default())
     }
 
     /// Starts with settings other than the defaults.
@@ -48,10 +45,7 @@ impl Tasker {
     }
 
     pub(crate) fn over(engine: Engine, worker: Options) -> Self {
-        Self {
-            plan: Arc::new(Plan::new(worker)),
-            runtime: Arc::new(Runtime::new(engine)),
-        }
+        Self { plan: Arc::new(Plan::new(worker)), runtime: Arc::new(Runtime::new(engine)) }
     }
 
     /// Adds a workflow.
@@ -68,9 +62,7 @@ impl Tasker {
         let file = path.as_ref().display().to_string();
         let read = std::fs::read_to_string(path);
         match read {
-            Err(error) => self
-                .plan_mut()
-                .problem(format!("workflow file {file} cannot be read: {error}")),
+            Err(error) => self.plan_mut().problem(format!("workflow file {file} cannot be read: {error}")),
             Ok(text) => match Workflow::from_yaml(&text, &file) {
                 Ok(workflow) => return self.workflow(workflow),
                 Err(error) => self.plan_mut().problem(error.message),
@@ -87,8 +79,7 @@ impl Tasker {
 
     /// Adds a handler in one namespace: for workflows that this program does not define.
     pub fn handler_in<Mark>(mut self, namespace: &str, step: impl IntoStep<Mark>) -> Self {
-        self.plan_mut()
-            .add_handler(Some(namespace), step.into_step());
+        self.plan_mut().add_handler(Some(namespace), step.into_step());
         self
     }
 
@@ -142,11 +133,7 @@ impl Tasker {
     ///
     /// On Tasker's own connection, unless [`Submit::within`] gives one; if the worker of this process has free slots, the first steps go
     /// straight to it.
-    pub fn submit(
-        &self,
-        workflow: impl Into<WorkflowName>,
-        input: impl Serialize,
-    ) -> Submit<'static> {
+    pub fn submit(&self, workflow: impl Into<WorkflowName>, input: impl Serialize) -> Submit<'static> {
         Submit::by_name(self.clone(), workflow.into(), &input)
     }
 
@@ -164,13 +151,7 @@ impl Tasker {
     pub async fn start(&self) -> Result<Worker> {
         let handlers = self.plan.handlers()?;
         let engine = self.runtime.engine.clone();
-        let worker = Worker::start(
-            engine,
-            self.plan.revisions(),
-            handlers,
-            self.plan.worker.clone(),
-        )
-        .await?;
+        let worker = Worker::start(engine, self.plan.revisions(), handlers, self.plan.worker.clone()).await?;
         self.runtime.set_worker(Some(worker.clone()));
         Ok(worker)
     }

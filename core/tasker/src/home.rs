@@ -20,12 +20,7 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            registered: tokio::sync::Mutex::default(),
-            foreign: Mutex::default(),
-            worker: RwLock::default(),
-        }
+        Self { engine, registered: tokio::sync::Mutex::default(), foreign: Mutex::default(), worker: RwLock::default() }
     }
 
     /// Returns the id of a revision, which is registered in its own transaction the first time.
@@ -44,29 +39,18 @@ impl Runtime {
     pub(crate) async fn current(&self, workflow: &WorkflowRef) -> Result<(i32, Arc<Revision>)> {
         let mut conn = self.engine.acquire().await?;
         let id = self.engine.current_revision(&mut conn, workflow).await?;
-        let known = self
-            .foreign
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned();
+        let known = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(revision) = known {
             return Ok((id, revision));
         }
         let revision = Arc::new(self.engine.revision(&mut conn, id).await?);
-        self.foreign
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&revision));
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&revision));
         Ok((id, revision))
     }
 
     /// Returns the worker that runs in this process.
     pub(crate) fn worker(&self) -> Option<Worker> {
-        self.worker
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.worker.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_worker(&self, worker: Option<Worker>) {
@@ -97,18 +81,12 @@ impl Home {
     }
 
     pub(crate) fn get(&self, workflow: &WorkflowRef) -> Result<(Arc<Runtime>, Arc<Revision>)> {
-        let place = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match place {
             Place::One(runtime, revision) => Ok((runtime, revision)),
             Place::None => Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "workflow {workflow} belongs to no Tasker yet; give it to one: `tasker.workflow(..)`"
-                ),
+                format!("workflow {workflow} belongs to no Tasker yet; give it to one: `tasker.workflow(..)`"),
             )),
             Place::Many => Err(Error::new(
                 ErrorKind::Invalid,

@@ -68,10 +68,7 @@ pub use command::run;
 pub use connect::Builder;
 pub use error::{ResultExt, StepError};
 pub use handle::Tasker;
-pub use step::{
-    Call, Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction,
-    Success,
-};
+pub use step::{Call, Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success};
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};
 pub use tasker_engine::queries::{EventRow, StepRow, TaskDetail};
@@ -79,8 +76,8 @@ pub use tasker_engine::{CancelReply, Engine, Schema};
 #[cfg(feature = "macros")]
 pub use tasker_macros::step;
 pub use tasker_model::{
-    Backoff, Durability, Error, ErrorKind, OnFailure, Payload, Priority, Result, Retry, Signatures,
-    StepFailure, StepState, TaskId, TaskState,
+    Backoff, Durability, Error, ErrorKind, OnFailure, Payload, Priority, Result, Retry, Signatures, StepFailure,
+    StepState, TaskId, TaskState,
 };
 pub use tasker_worker::{Worker, wait_for_shutdown_signal};
 pub use work::Work;
@@ -88,13 +85,8 @@ pub use workflow::Workflow;
 
 /// Everything that a file with steps and workflows uses.
 pub mod prelude {
-    pub use crate::step::{
-        Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, StepDef, Success,
-    };
-    pub use crate::{
-        OnFailure, Priority, ResultExt, Retry, StepError, Task, TaskState, Tasker, Workflow,
-        step_fn,
-    };
+    pub use crate::step::{Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, StepDef, Success};
+    pub use crate::{OnFailure, Priority, ResultExt, Retry, StepError, Task, TaskState, Tasker, Workflow, step_fn};
 }
 
 /// Makes a step of any async function or closure of extractors, under this name.

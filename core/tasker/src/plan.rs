@@ -7,9 +7,7 @@ use futures::future::BoxFuture;
 use tasker_model::binding::check_bindings;
 use tasker_model::diagnostic::Code;
 use tasker_model::id::DEFAULT_NAMESPACE;
-use tasker_model::{
-    Error, ErrorKind, Outcome, Result, Revision, Signature, Signatures, WorkflowRef,
-};
+use tasker_model::{Error, ErrorKind, Outcome, Result, Revision, Signature, Signatures, WorkflowRef};
 use tasker_worker::{Handler, Handlers, Options, StepContext};
 
 use crate::Workflow;
@@ -39,18 +37,13 @@ impl Handler for StepHandler {
 
 impl Plan {
     pub(crate) fn new(worker: Options) -> Self {
-        Self {
-            worker,
-            ..Self::default()
-        }
+        Self { worker, ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, workflow: Workflow) -> Option<Arc<Revision>> {
         if self.find(&workflow.reference()).is_some() {
-            self.problems.push(format!(
-                "workflow {} was given twice; remove one, or name it differently",
-                workflow.reference()
-            ));
+            self.problems
+                .push(format!("workflow {} was given twice; remove one, or name it differently", workflow.reference()));
             return None;
         }
         match workflow.compile() {
@@ -74,17 +67,11 @@ impl Plan {
     }
 
     pub(crate) fn find(&self, name: &WorkflowRef) -> Option<&Arc<Revision>> {
-        self.workflows
-            .iter()
-            .find(|(workflow, _)| workflow.reference() == *name)
-            .map(|(_, revision)| revision)
+        self.workflows.iter().find(|(workflow, _)| workflow.reference() == *name).map(|(_, revision)| revision)
     }
 
     pub(crate) fn revisions(&self) -> Vec<Arc<Revision>> {
-        self.workflows
-            .iter()
-            .map(|(_, revision)| Arc::clone(revision))
-            .collect()
+        self.workflows.iter().map(|(_, revision)| Arc::clone(revision)).collect()
     }
 
     /// Refuses a plan with a workflow that does not compile.
@@ -99,36 +86,25 @@ impl Plan {
         let mut bodies: BTreeMap<(String, String), &Body> = BTreeMap::new();
         for (namespace, handler, step) in self.functions() {
             problems.extend(self.missing_states(&handler, &step.body));
-            let known = bodies
-                .entry((namespace.clone(), handler.clone()))
-                .or_insert(&step.body);
+            let known = bodies.entry((namespace.clone(), handler.clone())).or_insert(&step.body);
             if known.identity != step.body.identity {
-                problems.push(format!("two functions are called `{handler}` in namespace {namespace}; name one of them differently"));
+                problems.push(format!(
+                    "two functions are called `{handler}` in namespace {namespace}; name one of them differently"
+                ));
             }
         }
         let signatures = self.signatures();
-        for (workflow, revision) in self
-            .workflows
-            .iter()
-            .filter(|(workflow, _)| workflow.is_from_yaml())
-        {
+        for (workflow, revision) in self.workflows.iter().filter(|(workflow, _)| workflow.is_from_yaml()) {
             // A handler that is not here may be another worker's.
             let misfits = check_bindings(&revision.definition, &signatures);
-            let misfits = misfits
-                .iter()
-                .filter(|problem| problem.code != Code::UnknownHandler);
-            problems.extend(
-                misfits.map(|problem| format!("workflow {}: {problem}", workflow.reference())),
-            );
+            let misfits = misfits.iter().filter(|problem| problem.code != Code::UnknownHandler);
+            problems.extend(misfits.map(|problem| format!("workflow {}: {problem}", workflow.reference())));
         }
         problems.dedup();
         refuse(&problems)?;
         let mut handlers = Handlers::default();
         for ((namespace, name), body) in bodies {
-            let handler = StepHandler {
-                body: body.clone(),
-                states: self.states.clone(),
-            };
+            let handler = StepHandler { body: body.clone(), states: self.states.clone() };
             handlers.insert(&namespace, &name, Arc::new(handler))?;
         }
         Ok(handlers)
@@ -138,11 +114,7 @@ impl Plan {
         let mut handlers: Vec<Signature> = Vec::new();
         for (_, handler, step) in self.functions() {
             if !handlers.iter().any(|known| known.handler == handler) {
-                handlers.push(Signature {
-                    handler,
-                    params: step.body.params(),
-                    result: step.body.result.clone(),
-                });
+                handlers.push(Signature { handler, params: step.body.params(), result: step.body.result.clone() });
             }
         }
         handlers.sort_by(|one, other| one.handler.cmp(&other.handler));
@@ -154,11 +126,7 @@ impl Plan {
         let mut functions = Vec::new();
         for (workflow, _) in &self.workflows {
             let namespace = &workflow.definition().namespace;
-            functions.extend(
-                workflow
-                    .handlers()
-                    .map(|(handler, step)| (namespace.clone(), handler, step)),
-            );
+            functions.extend(workflow.handlers().map(|(handler, step)| (namespace.clone(), handler, step)));
         }
         for (namespace, step) in &self.handlers {
             let handler = step.own_name();
@@ -166,24 +134,15 @@ impl Plan {
                 Some(namespace) => vec![namespace.clone()],
                 None => self.namespaces(),
             };
-            functions.extend(
-                namespaces
-                    .into_iter()
-                    .map(|namespace| (namespace, handler.clone(), step)),
-            );
+            functions.extend(namespaces.into_iter().map(|namespace| (namespace, handler.clone(), step)));
         }
         functions
     }
 
     /// The namespaces of the workflows from YAML, which call handlers by name.
     fn namespaces(&self) -> Vec<String> {
-        let yaml = self
-            .workflows
-            .iter()
-            .filter(|(workflow, _)| workflow.is_from_yaml());
-        let mut namespaces: Vec<String> = yaml
-            .map(|(workflow, _)| workflow.definition().namespace.clone())
-            .collect();
+        let yaml = self.workflows.iter().filter(|(workflow, _)| workflow.is_from_yaml());
+        let mut namespaces: Vec<String> = yaml.map(|(workflow, _)| workflow.definition().namespace.clone()).collect();
         if namespaces.is_empty() {
             namespaces.push(DEFAULT_NAMESPACE.to_owned());
         }
@@ -197,10 +156,7 @@ impl Plan {
             Need::State(id, name) if !self.states.has(id) => Some(missing_state(handler, name)),
             _ => None,
         };
-        body.parameters
-            .iter()
-            .filter_map(|parameter| missing(parameter.need))
-            .collect()
+        body.parameters.iter().filter_map(|parameter| missing(parameter.need)).collect()
     }
 }
 

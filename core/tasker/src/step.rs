@@ -1,4 +1,26 @@
 //! Steps: functions whose signature says what they need, and the settings they run with.
+//!
+//! What cannot be a step is refused by the compiler, at the place that does not fit:
+//!
+//! ```compile_fail
+//! #[tasker::step]
+//! fn charge() {} // a step is an `async fn`
+//! ```
+//! ```compile_fail
+//! # use tasker::prelude::*;
+//! struct Order; // cannot be read from JSON
+//! #[tasker::step]
+//! async fn charge(order: Order) {}
+//! ```
+//! ```compile_fail
+//! struct Receipt; // cannot be written as JSON
+//! #[tasker::step]
+//! async fn charge() -> Receipt { Receipt }
+//! ```
+//! ```compile_fail
+//! #[tasker::step(retires = 5)] // unknown option
+//! async fn charge() {}
+//! ```
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -38,10 +60,7 @@ pub struct Call<S, F> {
 impl<S, F> Call<S, F> {
     #[doc(hidden)]
     pub fn new(future: F) -> Self {
-        Self {
-            future: Box::pin(future),
-            step: std::marker::PhantomData,
-        }
+        Self { future: Box::pin(future), step: std::marker::PhantomData }
     }
 }
 
@@ -66,10 +85,7 @@ pub fn check_parameter<T: FromStep>() {}
 pub fn check_result<R: IntoOutcome<M>, M>() {}
 
 /// Writes a value as the JSON that is stored.
-pub(crate) fn to_payload(
-    value: &(impl Serialize + ?Sized),
-) -> Result<tasker_model::Payload, crate::StepError> {
-    tasker_model::Payload::from_value(value).map_err(|error| {
-        crate::StepError::of(tasker_model::StepFailure::result_rejected(error.message))
-    })
+pub(crate) fn to_payload(value: &(impl Serialize + ?Sized)) -> Result<tasker_model::Payload, crate::StepError> {
+    tasker_model::Payload::from_value(value)
+        .map_err(|error| crate::StepError::of(tasker_model::StepFailure::result_rejected(error.message)))
 }

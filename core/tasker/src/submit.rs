@@ -66,6 +66,9 @@ pub struct Submit<'c> {
 impl Workflow {
     /// Submits a task on the caller's connection, in its transaction if it has one: the task exists if and only if that commits.
     ///
+    /// The workflow must have been given to a Tasker. Its first submit registers it on a connection of the Tasker's own, unless
+    /// [`Tasker::register`] or a worker did before.
+    ///
     /// ```no_run
     /// # use tasker::prelude::*;
     /// # async fn create(orders: Workflow, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
@@ -75,16 +78,9 @@ impl Workflow {
     /// tx.commit().await?;
     /// # Ok(()) }
     /// ```
-    pub fn submit<'c>(
-        &self,
-        connection: &'c mut PgConnection,
-        input: impl Serialize,
-    ) -> Submit<'c> {
+    pub fn submit<'c>(&self, connection: &'c mut PgConnection, input: impl Serialize) -> Submit<'c> {
         let of = Of::Workflow(self.home().get(&self.reference()));
-        Submit {
-            connection: Some(connection),
-            ..Submit::of(of, &input)
-        }
+        Submit { connection: Some(connection), ..Submit::of(of, &input) }
     }
 }
 
@@ -95,14 +91,11 @@ impl Submit<'static> {
 
     /// Submits on the caller's connection instead, in its transaction if it has one.
     pub fn within(self, connection: &mut PgConnection) -> Submit<'_> {
-        Submit {
-            connection: Some(connection),
-            ..self
-        }
+        Submit { connection: Some(connection), ..self }
     }
 }
 
-impl<'c> Submit<'c> {
+impl Submit<'_> {
     fn of(of: Of, input: &impl Serialize) -> Self {
         Self {
             of,
@@ -197,32 +190,25 @@ impl<'c> Submit<'c> {
         let mut submission = self.submission?;
         let (runtime, revision, id) = revision(self.of).await?;
         submission.revision_id = id;
-        let submitted = match self.connection {
-            Some(connection) => {
-                submission.run_at = time(self.run_at, &runtime.engine, connection).await?;
-                submission.deadline = time(self.deadline, &runtime.engine, connection).await?;
-                submission.check(&revision)?;
-                insert(&runtime.engine, connection, submission).await?
-            }
-            None => {
-                let mut connection = runtime.engine.acquire().await?;
-                submission.run_at = time(self.run_at, &runtime.engine, &mut connection).await?;
-                submission.deadline = time(self.deadline, &runtime.engine, &mut connection).await?;
-                submission.check(&revision)?;
-                match runtime.worker() {
-                    Some(worker) => {
-                        drop(connection);
-                        first(&worker.submit(&[submission]).await?)?
-                    }
-                    None => insert(&runtime.engine, &mut connection, submission).await?,
-                }
+        let engine = &runtime.engine;
+        let submitted = if let Some(connection) = self.connection {
+            submission.run_at = time(self.run_at, engine, connection).await?;
+            submission.deadline = time(self.deadline, engine, connection).await?;
+            submission.check(&revision)?;
+            insert(engine, connection, submission).await?
+        } else {
+            let mut connection = engine.acquire().await?;
+            submission.run_at = time(self.run_at, engine, &mut connection).await?;
+            submission.deadline = time(self.deadline, engine, &mut connection).await?;
+            submission.check(&revision)?;
+            if let Some(worker) = runtime.worker() {
+                drop(connection);
+                first(&worker.submit(&[submission]).await?)?
+            } else {
+                insert(engine, &mut connection, submission).await?
             }
         };
-        Ok(Task::new(
-            runtime,
-            submitted.task_id,
-            Some(submitted.created),
-        ))
+        Ok(Task::new(runtime, submitted.task_id, Some(submitted.created)))
     }
 }
 
@@ -246,53 +232,34 @@ async fn revision(of: Of) -> Result<(Arc<Runtime>, Arc<Revision>, i32)> {
             tasker.plan.check()?;
             let name = name.0?;
             let runtime = tasker.runtime;
-            match tasker.plan.find(&name) {
-                Some(revision) => {
-                    let id = runtime.register(revision).await?;
-                    Ok((runtime, Arc::clone(revision), id))
-                }
-                None => {
-                    let (id, revision) = runtime.current(&name).await?;
-                    Ok((runtime, revision, id))
-                }
+            if let Some(revision) = tasker.plan.find(&name) {
+                let id = runtime.register(revision).await?;
+                Ok((runtime, Arc::clone(revision), id))
+            } else {
+                let (id, revision) = runtime.current(&name).await?;
+                Ok((runtime, revision, id))
             }
         }
     }
 }
 
 /// Turns a time from now into a time by the database's clock, which is the one that counts.
-async fn time(
-    when: Option<When>,
-    engine: &Engine,
-    connection: &mut PgConnection,
-) -> Result<Option<DateTime<Utc>>> {
+async fn time(when: Option<When>, engine: &Engine, connection: &mut PgConnection) -> Result<Option<DateTime<Utc>>> {
     match when {
         None => Ok(None),
         Some(When::At(at)) => Ok(Some(at)),
         Some(When::In(time)) => {
             let now = clock::now(connection, engine.schema()).await?;
-            let at = TimeDelta::from_std(time)
-                .ok()
-                .and_then(|time| now.checked_add_signed(time));
-            at.map(Some).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Invalid,
-                    "the delay is longer than time itself; shorten it",
-                )
-            })
+            let at = TimeDelta::from_std(time).ok().and_then(|time| now.checked_add_signed(time));
+            at.map(Some)
+                .ok_or_else(|| Error::new(ErrorKind::Invalid, "the delay is longer than time itself; shorten it"))
         }
     }
 }
 
 /// Makes the task for whoever reads the queue, and wakes those workers that sleep.
-async fn insert(
-    engine: &Engine,
-    connection: &mut PgConnection,
-    submission: Submission,
-) -> Result<Submitted> {
-    let reply: Reply = engine
-        .submit(connection, &[submission], Some(ACTOR), Root::Anyone)
-        .await?;
+async fn insert(engine: &Engine, connection: &mut PgConnection, submission: Submission) -> Result<Submitted> {
+    let reply: Reply = engine.submit(connection, &[submission], Some(ACTOR), Root::Anyone).await?;
     let submitted = first(&reply.submitted)?;
     let queues: Vec<i32> = reply.left.iter().map(|(queue, _)| *queue).collect();
     if !queues.is_empty() {

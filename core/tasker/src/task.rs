@@ -36,11 +36,7 @@ pub struct Ended {
 
 impl Task {
     pub(crate) fn new(runtime: Arc<Runtime>, id: TaskId, created: Option<bool>) -> Self {
-        Self {
-            runtime,
-            id,
-            created,
-        }
+        Self { runtime, id, created }
     }
 
     /// Returns its id.
@@ -94,16 +90,10 @@ impl Task {
 
     /// Waits for its end, but no longer than this; fails with `timeout` then, and the task goes on.
     pub async fn wait_for(&self, time: Duration) -> Result<Ended> {
-        tokio::time::timeout(time, self.wait())
-            .await
-            .unwrap_or_else(|_| {
-                let message = format!(
-                    "task {} has not ended after {} ms; it goes on",
-                    self.id,
-                    time.as_millis()
-                );
-                Err(Error::new(ErrorKind::Timeout, message).with("task", self.id))
-            })
+        tokio::time::timeout(time, self.wait()).await.unwrap_or_else(|_| {
+            let message = format!("task {} has not ended after {} ms; it goes on", self.id, time.as_millis());
+            Err(Error::new(ErrorKind::Timeout, message).with("task", self.id))
+        })
     }
 
     /// Cancels it: nothing more starts, and running steps are asked to stop. Idempotent; the reason goes into its history.
@@ -117,12 +107,7 @@ impl Task {
 
     async fn ended(&self, row: TaskRow) -> Result<Ended> {
         let output = self.runtime.engine.task_output(self.id).await?;
-        Ok(Ended {
-            id: self.id,
-            state: row.state,
-            output,
-            error: row.error,
-        })
+        Ok(Ended { id: self.id, state: row.state, output, error: row.error })
     }
 }
 
@@ -155,19 +140,11 @@ impl Ended {
     fn failure(&self) -> Error {
         let failure: Option<StepFailure> = self.error.as_ref().and_then(|error| error.to().ok());
         let kind = failure.as_ref().map_or(
-            if self.state == TaskState::Cancelled {
-                ErrorKind::Cancelled
-            } else {
-                ErrorKind::Unexpected
-            },
+            if self.state == TaskState::Cancelled { ErrorKind::Cancelled } else { ErrorKind::Unexpected },
             |failure| failure.kind,
         );
-        let why = self
-            .error
-            .as_ref()
-            .and_then(|error| error.at(&["message"])?.to::<String>().ok());
+        let why = self.error.as_ref().and_then(|error| error.at(&["message"])?.to::<String>().ok());
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        Error::new(kind, format!("task {} ended {}{why}", self.id, self.state))
-            .with("task", self.id)
+        Error::new(kind, format!("task {} ended {}{why}", self.id, self.state)).with("task", self.id)
     }
 }

@@ -26,28 +26,19 @@ pub struct Work {
 
 impl Work {
     pub(crate) fn new(tasker: Tasker) -> Self {
-        Self {
-            tasker,
-            shutdown: wait_for_shutdown_signal().boxed(),
-        }
+        Self { tasker, shutdown: wait_for_shutdown_signal().boxed() }
     }
 
     /// Ends it when this future does, instead of on SIGTERM or SIGINT.
-    pub fn with_graceful_shutdown(
-        mut self,
-        signal: impl Future<Output = ()> + Send + 'static,
-    ) -> Self {
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = signal.boxed();
         self
     }
 
     /// Runs to the end and says why it came.
-    pub(crate) async fn to_end(self) -> Result<StopReason> {
+    pub(crate) async fn run(self) -> Result<StopReason> {
         let worker = self.tasker.start().await?;
-        let running = Running {
-            tasker: self.tasker,
-            worker: worker.clone(),
-        };
+        let running = Running { tasker: self.tasker, worker: worker.clone() };
         // Both are cancel safe: whichever comes first ends the work.
         tokio::select! {
             () = self.shutdown => {}
@@ -66,7 +57,7 @@ impl IntoFuture for Work {
 
     fn into_future(self) -> Self::IntoFuture {
         async {
-            match self.to_end().await? {
+            match self.run().await? {
                 StopReason::Drained => Ok(()),
                 StopReason::Zombies => Err(Error::new(
                     ErrorKind::Busy,
@@ -80,9 +71,7 @@ impl IntoFuture for Work {
 
 impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Work")
-            .field("tasker", &self.tasker)
-            .finish_non_exhaustive()
+        f.debug_struct("Work").field("tasker", &self.tasker).finish_non_exhaustive()
     }
 }
 

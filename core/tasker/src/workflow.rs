@@ -5,8 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use tasker_model::binding::bind_code_first;
 use tasker_model::{
-    Definition, Durability, Error, ErrorKind, OnFailure, Result, Revision, Signature, Signatures,
-    WorkflowRef,
+    Definition, Durability, Error, ErrorKind, OnFailure, Result, Revision, Signature, Signatures, WorkflowRef,
 };
 
 use crate::home::Home;
@@ -46,29 +45,16 @@ pub struct Workflow {
 impl Workflow {
     /// Starts a workflow without steps in the namespace `default`.
     pub fn new(name: &str) -> Self {
-        Self {
-            definition: Definition::new(name),
-            steps: Vec::new(),
-            is_complete: false,
-            home: Home::default(),
-        }
+        Self { definition: Definition::new(name), steps: Vec::new(), is_complete: false, home: Home::default() }
     }
 
     /// Reads a workflow from YAML; the steps' `call`s are handlers given with [`Tasker::handler`](crate::Tasker::handler), or those
     /// of other workers. `file` is its name in messages. The error shows every mistake with its line.
     pub fn from_yaml(text: &str, file: &str) -> Result<Self> {
         let definition = tasker_model::parse::parse(text, file).map_err(|report| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("{file} is no workflow:\n{}", report.render(false)),
-            )
+            Error::new(ErrorKind::Invalid, format!("{file} is no workflow:\n{}", report.render(false)))
         })?;
-        Ok(Self {
-            definition,
-            steps: Vec::new(),
-            is_complete: true,
-            home: Home::default(),
-        })
+        Ok(Self { definition, steps: Vec::new(), is_complete: true, home: Home::default() })
     }
 
     /// Names its namespace.
@@ -153,18 +139,10 @@ impl Workflow {
                     Err(more) => problems.extend(more),
                 }
             }
-            let diagnostics = bind_code_first(
-                &mut definition,
-                &Signatures {
-                    handlers: self.signatures(),
-                },
-            );
+            let diagnostics = bind_code_first(&mut definition, &Signatures { handlers: self.signatures() });
             problems.extend(diagnostics.iter().map(ToString::to_string));
         } else if !self.steps.is_empty() {
-            problems.push(
-                "the steps of a workflow from YAML stand in the YAML; remove `.step(..)`"
-                    .to_owned(),
-            );
+            problems.push("the steps of a workflow from YAML stand in the YAML; remove `.step(..)`".to_owned());
         }
         let compiled = Revision::compile(definition);
         if let Err(diagnostics) = &compiled {
@@ -179,11 +157,7 @@ impl Workflow {
                         seen.push(problem);
                     }
                 }
-                let message = format!(
-                    "workflow {} cannot run:\n  {}",
-                    self.reference(),
-                    seen.join("\n  ")
-                );
+                let message = format!("workflow {} cannot run:\n  {}", self.reference(), seen.join("\n  "));
                 Err(Error::new(ErrorKind::Invalid, message).with("workflow", self.reference()))
             }
         }
@@ -191,9 +165,7 @@ impl Workflow {
 
     /// The steps' functions with their handlers' names.
     pub(crate) fn handlers(&self) -> impl Iterator<Item = (String, &Step)> {
-        self.steps
-            .iter()
-            .map(|step| (step.handler_name(&self.definition.name), step))
+        self.steps.iter().map(|step| (step.handler_name(&self.definition.name), step))
     }
 
     pub(crate) fn definition(&self) -> &Definition {
@@ -216,11 +188,7 @@ impl Workflow {
         let mut signatures: Vec<Signature> = Vec::new();
         for (handler, step) in self.handlers() {
             if !signatures.iter().any(|known| known.handler == handler) {
-                signatures.push(Signature {
-                    handler,
-                    params: step.body.params(),
-                    result: step.body.result.clone(),
-                });
+                signatures.push(Signature { handler, params: step.body.params(), result: step.body.result.clone() });
             }
         }
         signatures

@@ -1,5 +1,5 @@
 //! Whole workflows in a transaction that is rolled back, under a clock that does not wait.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::float_cmp, reason = "these numbers are exact")]
 
 mod support;
 
@@ -19,23 +19,11 @@ async fn a_workflow_runs_to_its_end_and_leaves_nothing() {
     let run = kit.run(order(&[1.5, 2.0])).await.unwrap();
     assert_eq!(run.status, TaskState::Complete, "{run:?}");
     assert_eq!(run.result::<String>().unwrap(), "3.5 for 2 lines");
-    assert_eq!(
-        run.step("charge_payment")
-            .unwrap()
-            .value::<Payment>()
-            .unwrap()
-            .amount,
-        3.5
-    );
+    assert_eq!(run.step("charge_payment").unwrap().value::<Payment>().unwrap().amount, 3.5);
     assert_eq!(run.step("validate_cart").unwrap().attempts, 1);
     assert!(run.history("confirm").contains(&"done"));
     assert_eq!(run.events.last().unwrap().kind, "complete");
-    assert!(
-        run.step("confrim")
-            .unwrap_err()
-            .message
-            .contains("did you mean `confirm`?")
-    );
+    assert!(run.step("confrim").unwrap_err().message.contains("did you mean `confirm`?"));
     assert_eq!(db.count("task").await, 0);
     let again = kit.run(order(&[1.0])).await.unwrap();
     assert_eq!(again.result::<String>().unwrap(), "1 for 1 lines");
@@ -48,32 +36,16 @@ async fn retries_take_no_time() {
     let kit = TestTasker::new(&orders())
         .on(&db.pool)
         .fail_next("charge_payment", StepError::retryable("gateway timed out"))
-        .fail_next(
-            "charge_payment",
-            StepError::retryable("gateway timed out").retry_after(Duration::from_secs(3_600)),
-        )
+        .fail_next("charge_payment", StepError::retryable("gateway timed out").retry_after(Duration::from_hours(1)))
         .fail_next("reserve_stock", StepError::retryable("locked"));
     let started = std::time::Instant::now();
     let run = kit.run(order(&[1.0])).await.unwrap();
     assert_eq!(run.status, TaskState::Complete, "{run:?}");
     let charge = run.step("charge_payment").unwrap();
-    assert_eq!(
-        (charge.attempts, charge.value::<Payment>().unwrap().attempt),
-        (3, 3)
-    );
+    assert_eq!((charge.attempts, charge.value::<Payment>().unwrap().attempt), (3, 3));
     assert_eq!(run.step("reserve_stock").unwrap().attempts, 2);
-    assert_eq!(
-        run.history("charge_payment")
-            .iter()
-            .filter(|kind| **kind == "retry")
-            .count(),
-        2
-    );
-    assert!(
-        run.elapsed >= Duration::from_secs(3_600) && run.elapsed < Duration::from_secs(3_610),
-        "{:?}",
-        run.elapsed
-    );
+    assert_eq!(run.history("charge_payment").iter().filter(|kind| **kind == "retry").count(), 2);
+    assert!(run.elapsed >= Duration::from_hours(1) && run.elapsed < Duration::from_secs(3_610), "{:?}", run.elapsed);
     assert!(started.elapsed() < Duration::from_secs(30));
 }
 
@@ -85,10 +57,7 @@ async fn what_fails_for_good_ends_the_task() {
     assert_eq!(run.status, TaskState::Failed);
     let cart = run.step("validate_cart").unwrap();
     assert_eq!((cart.state, cart.attempts), (StepState::Failed, 1));
-    assert_eq!(
-        cart.error.as_ref().unwrap().code.as_deref(),
-        Some("EMPTY_CART")
-    );
+    assert_eq!(cart.error.as_ref().unwrap().code.as_deref(), Some("EMPTY_CART"));
     assert_eq!(run.step("confirm").unwrap().attempts, 0);
     assert!(run.result::<String>().is_err());
 
@@ -100,10 +69,7 @@ async fn what_fails_for_good_ends_the_task() {
     assert_eq!(run.status, TaskState::Failed, "{run:?}");
     assert_eq!(run.step("charge_payment").unwrap().attempts, 5);
 
-    let error = kit
-        .run(serde_json::json!({"items": "none"}))
-        .await
-        .unwrap_err();
+    let error = kit.run(serde_json::json!({"items": "none"})).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InputInvalid);
 }
 
@@ -112,17 +78,11 @@ async fn independent_branches_go_on_where_the_workflow_says_so() {
     let db = db().await;
     let workflow = Workflow::new("branches")
         .on_failure(OnFailure::Continue)
-        .step_fn("bad", async || -> Result<(), StepError> {
-            Err(StepError::permanent("no"))
-        })
+        .step_fn("bad", async || -> Result<(), StepError> { Err(StepError::permanent("no")) })
         .step_fn("good", async || 1)
         .step(step_fn("after_bad", async || 2).after("bad"))
         .step(step_fn("after_good", async || 3).after("good"));
-    let run = TestTasker::new(&workflow)
-        .on(&db.pool)
-        .run(serde_json::json!({}))
-        .await
-        .unwrap();
+    let run = TestTasker::new(&workflow).on(&db.pool).run(serde_json::json!({})).await.unwrap();
     assert_eq!(run.status, TaskState::Failed);
     let states = |name: &str| run.step(name).unwrap().state;
     assert_eq!(states("after_good"), StepState::Done);
@@ -139,14 +99,8 @@ async fn the_run_shares_the_tests_transaction() {
             let call = calls.fetch_add(1, Ordering::SeqCst);
             let task = ctx.input().task.id.to_string();
             ctx.transaction(async |tx| {
-                let total: f64 = sqlx::query_scalar("select total from orders")
-                    .fetch_one(&mut *tx)
-                    .await?;
-                sqlx::query("insert into charge values ($1, $2)")
-                    .bind(task)
-                    .bind(total)
-                    .execute(&mut *tx)
-                    .await?;
+                let total: f64 = sqlx::query_scalar("select total from orders").fetch_one(&mut *tx).await?;
+                sqlx::query("insert into charge values ($1, $2)").bind(task).bind(total).execute(&mut *tx).await?;
                 if call == 0 {
                     return Err(StepError::retryable("gateway timed out"));
                 }
@@ -156,31 +110,20 @@ async fn the_run_shares_the_tests_transaction() {
         },
     );
     let mut tx = db.pool.begin().await.unwrap();
-    sqlx::query("insert into orders (total) values (9.5)")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-    let kit = TestTasker::new(&workflow)
-        .with_state(Arc::clone(&calls))
-        .on(&db.pool);
+    sqlx::query("insert into orders (total) values (9.5)").execute(&mut *tx).await.unwrap();
+    let kit = TestTasker::new(&workflow).with_state(Arc::clone(&calls)).on(&db.pool);
     let run = kit.run_in(&mut tx, serde_json::json!({})).await.unwrap();
     assert_eq!(run.result::<f64>().unwrap(), 9.5, "{run:?}");
     assert_eq!(run.step("charge").unwrap().attempts, 2);
     // The failed attempt's row went with its savepoint; the other one is here and nowhere else.
-    let charges: i64 = sqlx::query_scalar("select count(*) from charge")
-        .fetch_one(&mut *tx)
-        .await
-        .unwrap();
+    let charges: i64 = sqlx::query_scalar("select count(*) from charge").fetch_one(&mut *tx).await.unwrap();
     assert_eq!(charges, 1);
     assert_eq!(db.count("charge").await, 0);
     tx.rollback().await.unwrap();
     assert_eq!(db.count("orders").await + db.count("task").await, 0);
 
     let mut conn = db.pool.acquire().await.unwrap();
-    let error = kit
-        .run_in(&mut conn, serde_json::json!({}))
-        .await
-        .unwrap_err();
+    let error = kit.run_in(&mut conn, serde_json::json!({})).await.unwrap_err();
     assert!(error.message.contains("no transaction"), "{error}");
     drop(conn);
     assert_eq!(db.count("task").await, 0);
@@ -189,21 +132,41 @@ async fn the_run_shares_the_tests_transaction() {
 #[tokio::test]
 async fn a_step_of_another_program_needs_a_function_in_its_place() {
     let db = db().await;
-    let workflow = Workflow::from_yaml("name: mixed\nsteps:\n  cart: { call: validate_cart }\n  ship: { call: python.ship, with: { total: cart } }\n", "mixed.yaml").unwrap();
-    let kit = TestTasker::new(&workflow)
-        .handler(validate_cart)
-        .on(&db.pool);
+    let workflow = Workflow::from_yaml(
+        "name: mixed\nsteps:\n  cart: { call: validate_cart }\n  ship: { call: python.ship, with: { total: cart } }\n",
+        "mixed.yaml",
+    )
+    .unwrap();
+    let kit = TestTasker::new(&workflow).handler(validate_cart).on(&db.pool);
     let error = kit.run(order(&[2.0])).await.unwrap_err();
-    assert!(
-        error.message.contains("python.ship") && error.message.contains("override_step"),
-        "{error}"
-    );
+    assert!(error.message.contains("python.ship") && error.message.contains("override_step"), "{error}");
     let run = kit
-        .override_step("ship", async |ctx: Ctx| {
-            ctx.arguments().unwrap()["total"].to::<f64>().unwrap()
-        })
+        .override_step("ship", async |ctx: Ctx| ctx.arguments().unwrap()["total"].to::<f64>().unwrap())
         .run(order(&[2.0]))
         .await
         .unwrap();
     assert_eq!(run.result::<f64>().unwrap(), 2.0, "{run:?}");
+}
+
+#[tokio::test]
+async fn a_skipped_step_gives_null() {
+    let db = db().await;
+    let workflow = orders().step(step_fn(
+        "count",
+        async |lines: OptionalDep<ReserveStock>, total: Dep<ValidateCart>| match *lines {
+            Some(lines) => format!("{lines} lines"),
+            None => format!("unknown lines for {}", *total),
+        },
+    ));
+    let kit = TestTasker::new(&workflow).on(&db.pool);
+    let counted = kit.run(order(&[1.0])).await.unwrap();
+    assert_eq!(counted.step("count").unwrap().value::<String>().unwrap(), "1 lines");
+    let skipped = kit.skip(ReserveStock).run(order(&[1.0])).await.unwrap();
+    assert_eq!(skipped.step("reserve_stock").unwrap().state, StepState::Skipped);
+    assert_eq!(skipped.step("count").unwrap().value::<String>().unwrap(), "unknown lines for 1");
+    // `confirm` takes the number itself, and null is none: it fails and says why.
+    let confirm = skipped.step("confirm").unwrap();
+    assert_eq!(confirm.state, StepState::Failed);
+    let error = confirm.error.as_ref().unwrap();
+    assert!(error.message.contains("reserve_stock"), "{error:?}");
 }

@@ -18,67 +18,34 @@ async fn a_task_exists_if_and_only_if_the_callers_transaction_commits() {
     let tasker = Tasker::from_pool(db.pool.clone()).workflow(workflow.clone());
 
     let mut tx = db.pool.begin().await.unwrap();
-    sqlx::query("insert into orders (total) values (1)")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("insert into orders (total) values (1)").execute(&mut *tx).await.unwrap();
     let lost = workflow.submit(&mut tx, order(&[1.0])).await.unwrap();
     tx.rollback().await.unwrap();
     assert_eq!((db.count("orders").await, db.count("task").await), (0, 0));
     assert_eq!(lost.status().await.unwrap_err().kind, ErrorKind::NotFound);
 
     let mut tx = db.pool.begin().await.unwrap();
-    sqlx::query("insert into orders (total) values (1)")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("insert into orders (total) values (1)").execute(&mut *tx).await.unwrap();
     let task = workflow
         .submit(&mut tx, order(&[1.0]))
         .key("order:1")
         .tags(serde_json::json!({"tenant": "acme"}))
         .await
         .unwrap();
-    let same = tasker
-        .submit(&workflow, order(&[1.0]))
-        .key("order:1")
-        .within(&mut tx)
-        .await
-        .unwrap();
-    assert_eq!(
-        (task.id(), task.is_new(), same.is_new()),
-        (same.id(), true, false)
-    );
+    let same = tasker.submit(&workflow, order(&[1.0])).key("order:1").within(&mut tx).await.unwrap();
+    assert_eq!((task.id(), task.is_new(), same.is_new()), (same.id(), true, false));
     tx.commit().await.unwrap();
     assert_eq!((db.count("orders").await, db.count("task").await), (1, 1));
     assert_eq!(task.status().await.unwrap(), TaskState::Running);
 
-    let error = tasker
-        .submit("orders.order_processing", order(&[2.0]))
-        .key("order:1")
-        .await
-        .unwrap_err();
+    let error = tasker.submit("orders.order_processing", order(&[2.0])).key("order:1").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
     assert!(error.message.contains(&task.id().to_string()), "{error}");
-    let error = tasker
-        .submit("orders.order_processing", serde_json::json!({"items": 1}))
-        .await
-        .unwrap_err();
+    let error = tasker.submit("orders.order_processing", serde_json::json!({"items": 1})).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InputInvalid);
-    let error = tasker
-        .submit("orders.order_procesing", order(&[2.0]))
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .message
-            .contains("did you mean orders.order_processing?"),
-        "{error}"
-    );
-    let error = tasker
-        .submit(&workflow, order(&[2.0]))
-        .skip("no_such_step")
-        .await
-        .unwrap_err();
+    let error = tasker.submit("orders.order_procesing", order(&[2.0])).await.unwrap_err();
+    assert!(error.message.contains("did you mean orders.order_processing?"), "{error}");
+    let error = tasker.submit(&workflow, order(&[2.0])).skip("no_such_step").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
     db.check().await;
 }
@@ -99,47 +66,25 @@ async fn a_workflow_without_a_tasker_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_runs_tasks_until_it_is_told_to_stop() {
     let db = db().await;
-    let tasker = Tasker::connect(db.database.url())
-        .await
-        .unwrap()
-        .workflow(orders())
-        .concurrency(8);
-    let before = tasker
-        .submit("orders.order_processing", order(&[0.5]))
-        .await
-        .unwrap();
+    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders()).concurrency(8);
+    let before = tasker.submit("orders.order_processing", order(&[0.5])).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tasker.clone();
-    let working = tokio::spawn(async move {
-        worker
-            .work()
-            .with_graceful_shutdown(async { drop(stopped.await) })
-            .await
-    });
+    let working =
+        tokio::spawn(async move { worker.work().with_graceful_shutdown(async { drop(stopped.await) }).await });
 
     let done = before.wait_for(SOON).await.unwrap();
     assert_eq!(done.result::<String>().unwrap(), "0.5 for 1 lines");
     let mut tasks = Vec::new();
     for n in 0..40 {
-        tasks.push(
-            tasker
-                .submit("orders.order_processing", order(&[f64::from(n)]))
-                .await
-                .unwrap(),
-        );
+        tasks.push(tasker.submit("orders.order_processing", order(&[f64::from(n)])).await.unwrap());
     }
     for (n, task) in tasks.iter().enumerate() {
         let done = task.wait_for(SOON).await.unwrap();
         assert!(done.is_complete());
         assert_eq!(done.result::<String>().unwrap(), format!("{n} for 1 lines"));
     }
-    let failed = tasker
-        .submit("orders.order_processing", order(&[]))
-        .await
-        .unwrap()
-        .wait_for(SOON)
-        .await
-        .unwrap();
+    let failed = tasker.submit("orders.order_processing", order(&[])).await.unwrap().wait_for(SOON).await.unwrap();
     assert_eq!(failed.status(), TaskState::Failed);
     let error = failed.result::<String>().unwrap_err();
     assert!(error.message.contains("the cart is empty"), "{error}");
@@ -152,61 +97,26 @@ async fn work_runs_tasks_until_it_is_told_to_stop() {
         .skip(ReserveStock)
         .await
         .unwrap();
-    assert_eq!(
-        later
-            .wait_for(Duration::from_millis(50))
-            .await
-            .unwrap_err()
-            .kind,
-        ErrorKind::Timeout
-    );
+    assert_eq!(later.wait_for(Duration::from_millis(50)).await.unwrap_err().kind, ErrorKind::Timeout);
     later.cancel("not wanted").await.unwrap();
     let ended = later.wait_for(SOON).await.unwrap();
     assert_eq!(ended.status(), TaskState::Cancelled);
-    assert_eq!(
-        ended.result::<String>().unwrap_err().kind,
-        ErrorKind::Cancelled
-    );
-    assert_eq!(
-        tasker
-            .task(later.id())
-            .detail()
-            .await
-            .unwrap()
-            .correlation_id
-            .as_deref(),
-        Some("c1")
-    );
+    assert_eq!(ended.result::<String>().unwrap_err().kind, ErrorKind::Cancelled);
+    assert_eq!(tasker.task(later.id()).detail().await.unwrap().correlation_id.as_deref(), Some("c1"));
     assert_eq!(tasks[0].steps().await.unwrap().len(), 4);
-    assert!(
-        tasks[0]
-            .events()
-            .await
-            .unwrap()
-            .iter()
-            .any(|event| event.kind == "complete")
-    );
+    assert!(tasks[0].events().await.unwrap().iter().any(|event| event.kind == "complete"));
 
     stop.send(()).unwrap();
-    tokio::time::timeout(SOON, working)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(SOON, working).await.unwrap().unwrap().unwrap();
     db.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_and_a_server_end_together() {
     let db = db().await;
-    let tasker = Tasker::connect(db.database.url())
-        .await
-        .unwrap()
-        .workflow(orders());
+    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders());
     let server = async {
-        let task = tasker
-            .submit("orders.order_processing", order(&[2.0]))
-            .await?;
+        let task = tasker.submit("orders.order_processing", order(&[2.0])).await?;
         task.wait_for(SOON).await?.result::<String>()
     };
     let result = tokio::select! {
@@ -235,30 +145,19 @@ async fn a_step_commits_its_rows_with_its_result() {
             let task = ctx.input().task.id.to_string();
             ctx.transaction(async |tx| {
                 let total: f64 = order.items.iter().sum();
-                sqlx::query("insert into charge values ($1, $2)")
-                    .bind(task)
-                    .bind(total)
-                    .execute(&mut *tx)
-                    .await?;
+                sqlx::query("insert into charge values ($1, $2)").bind(task).bind(total).execute(&mut *tx).await?;
                 if ctx.attempt() == 1 {
-                    return Err(StepError::retryable("gateway timed out")
-                        .retry_after(Duration::from_millis(10)));
+                    return Err(StepError::retryable("gateway timed out").retry_after(Duration::from_millis(10)));
                 }
                 Ok(total)
             })
             .await
         },
     );
-    let tasker = Tasker::connect(db.database.url())
-        .await
-        .unwrap()
-        .workflow(workflow);
+    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(workflow);
     let worker = tasker.start().await.unwrap();
     let task = tasker.submit("charges", order(&[1.0, 2.0])).await.unwrap();
-    assert_eq!(
-        task.wait_for(SOON).await.unwrap().result::<f64>().unwrap(),
-        3.0
-    );
+    assert_eq!(task.wait_for(SOON).await.unwrap().result::<f64>().unwrap(), 3.0);
     assert_eq!(task.steps().await.unwrap()[0].attempt, 2);
     assert_eq!(db.count("charge").await, 1);
     worker.drain(Duration::from_secs(1)).await;

@@ -59,10 +59,7 @@ impl Step {
     pub fn parameters<const N: usize>(mut self, names: [&str; N]) -> Self {
         if N != self.body.parameters.len() {
             let has = self.body.parameters.len();
-            self.problems.push(format!(
-                "step `{}` has {has} parameters, but {N} names were given",
-                self.name
-            ));
+            self.problems.push(format!("step `{}` has {has} parameters, but {N} names were given", self.name));
         }
         for (parameter, name) in self.body.parameters.iter_mut().zip(names) {
             name.clone_into(&mut parameter.name);
@@ -81,10 +78,7 @@ impl Step {
                 Ok(source) => {
                     definition.with.insert(param.clone(), source);
                 }
-                Err(error) => problems.push(format!(
-                    "step `{}`, parameter `{param}`: {error}",
-                    self.name
-                )),
+                Err(error) => problems.push(format!("step `{}`, parameter `{param}`: {error}", self.name)),
             }
         }
         for (at, parameter) in self.body.parameters.iter().enumerate() {
@@ -101,11 +95,7 @@ impl Step {
                 _ => {}
             }
         }
-        if problems.is_empty() {
-            Ok(definition)
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(definition) } else { Err(problems) }
     }
 
     /// The name that YAML calls it by.
@@ -114,9 +104,7 @@ impl Step {
     }
 
     pub(crate) fn handler_name(&self, workflow: &str) -> String {
-        self.handler
-            .clone()
-            .unwrap_or_else(|| format!("{workflow}.{}", self.name))
+        self.handler.clone().unwrap_or_else(|| format!("{workflow}.{}", self.name))
     }
 }
 
@@ -142,7 +130,7 @@ pub trait IntoStep<Mark>: Sized {
     /// Says how long one attempt may take; a minute unless said.
     fn timeout(self, timeout: Duration) -> Step {
         self.change(|settings| {
-            settings.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+            settings.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         })
     }
 
@@ -186,10 +174,7 @@ pub trait IntoStep<Mark>: Sized {
         let mut step = self.into_step();
         match serde_json::to_value(config) {
             Ok(config) => step.settings.config = Some(config),
-            Err(error) => step.problems.push(format!(
-                "the config of step `{}` is no JSON: {error}",
-                step.name
-            )),
+            Err(error) => step.problems.push(format!("the config of step `{}` is no JSON: {error}", step.name)),
         }
         step
     }

@@ -89,9 +89,7 @@ impl<T: ?Sized> NoSchema for &SchemaOf<T> {
 
 /// Returns a type's JSON Schema without what only describes the document.
 pub(crate) fn schema<T: schemars::JsonSchema>() -> Schema {
-    let mut schema = schemars::SchemaGenerator::default()
-        .into_root_schema_for::<T>()
-        .to_value();
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value();
     if let Some(object) = schema.as_object_mut() {
         object.remove("$schema");
     }

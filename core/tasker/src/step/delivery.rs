@@ -19,17 +19,8 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(
-        context: &'a StepContext,
-        states: &'a States,
-        arguments: &'a BTreeMap<String, Payload>,
-    ) -> Self {
-        Self {
-            context,
-            states,
-            arguments,
-            parameter: "",
-        }
+    pub(super) fn new(context: &'a StepContext, states: &'a States, arguments: &'a BTreeMap<String, Payload>) -> Self {
+        Self { context, states, arguments, parameter: "" }
     }
 
     /// The same delivery, for the parameter of this name.
@@ -45,10 +36,8 @@ impl<'a> Delivery<'a> {
     pub(super) fn state<T: Clone + 'static>(&self) -> Result<T, StepError> {
         self.states.get::<T>().ok_or_else(|| {
             let name = std::any::type_name::<T>();
-            StepError::permanent(format!(
-                "no state of type `{name}` was given; add `.with_state(..)`"
-            ))
-            .code("MISSING_STATE")
+            StepError::permanent(format!("no state of type `{name}` was given; add `.with_state(..)`"))
+                .code("MISSING_STATE")
         })
     }
 
@@ -57,11 +46,8 @@ impl<'a> Delivery<'a> {
         match self.arguments.get(self.parameter) {
             Some(value) => read(value, &format!("parameter `{}`", self.parameter)),
             None => Payload::null().to().map_err(|_| {
-                StepError::permanent(format!(
-                    "parameter `{}` got no value; bind it with `with`",
-                    self.parameter
-                ))
-                .code("UNBOUND_PARAMETER")
+                StepError::permanent(format!("parameter `{}` got no value; bind it with `with`", self.parameter))
+                    .code("UNBOUND_PARAMETER")
             }),
         }
     }
@@ -69,12 +55,14 @@ impl<'a> Delivery<'a> {
     /// Reads the result of a step: what is bound to the parameter, else what the step of this name gave.
     pub(super) fn result<T: DeserializeOwned>(&self, step: &str) -> Result<T, StepError> {
         let results = &self.context.input().results;
-        let value = self
-            .arguments
-            .get(self.parameter)
-            .or_else(|| results.get(step));
-        let value = value.cloned().unwrap_or_default();
-        read(&value, &format!("the result of step `{step}`"))
+        let Some(value) = self.arguments.get(self.parameter).or_else(|| results.get(step)) else {
+            let message = format!(
+                "`{}` takes the result of step `{step}`, which its step does not depend on; bind it with `with`",
+                self.parameter
+            );
+            return Err(StepError::permanent(message).code("UNBOUND_PARAMETER"));
+        };
+        read(value, &format!("the result of step `{step}`"))
     }
 
     pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, StepError> {
@@ -85,11 +73,7 @@ impl<'a> Delivery<'a> {
 /// Reading is the same at every attempt: what does not fit will not fit later.
 fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError> {
     value.to().map_err(|error| {
-        let message = format!(
-            "{what} cannot be read as `{}`: {}",
-            std::any::type_name::<T>(),
-            error.message
-        );
+        let message = format!("{what} cannot be read as `{}`: {}", std::any::type_name::<T>(), error.message);
         let failure = StepFailure::new(ErrorKind::InputInvalid, message).code("ARGUMENT_MISMATCH");
         StepError::of(failure)
     })

@@ -45,9 +45,7 @@ pub trait FromStep: Sized + Send + 'static {
 impl<T: DeserializeOwned + Send + 'static> FromStep for T {
     fn need() -> Need {
         // What reads `null` does without a value: `Option`, `()`, `serde_json::Value`.
-        Need::Value {
-            optional: serde_json::from_str::<T>("null").is_ok(),
-        }
+        Need::Value { optional: serde_json::from_str::<T>("null").is_ok() }
     }
 
     fn from_step(delivery: &Delivery<'_>) -> Result<Self, StepError> {

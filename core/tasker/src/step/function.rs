@@ -95,11 +95,7 @@ impl Body {
     pub(crate) fn new<F: StepFunction<Mark>, Mark>(function: F) -> Self {
         let parameters = F::needs().into_iter().map(|need| Parameter {
             // A result is bound by its step's name where the parameter has no name of its own.
-            name: if let Need::Result(step) = need {
-                step.to_owned()
-            } else {
-                String::new()
-            },
+            name: if let Need::Result(step) = need { step.to_owned() } else { String::new() },
             need,
             schema: None,
         });
@@ -120,44 +116,32 @@ impl Body {
                 Need::State(..) | Need::Nothing => return None,
             };
             let name = parameter.name.clone();
-            Some(Param {
-                name,
-                required,
-                default: None,
-                schema: parameter.schema.clone(),
-            })
+            Some(Param { name, required, default: None, schema: parameter.schema.clone() })
         };
         self.parameters.iter().filter_map(param).collect()
     }
 
     /// Runs the function for one attempt.
-    pub(crate) fn run(
-        &self,
-        context: &StepContext,
-        states: &States,
-    ) -> BoxFuture<'static, Outcome> {
-        let params = self.params();
-        let arguments: BTreeMap<String, Payload> =
-            match arguments(context.step(), &params, context.input()) {
-                Ok(arguments) => arguments,
-                Err(error) => {
-                    return std::future::ready(crate::StepError::unbound(error).into_outcome())
-                        .boxed();
-                }
-            };
-        let names: Vec<String> = self
-            .parameters
-            .iter()
-            .map(|parameter| parameter.name.clone())
-            .collect();
+    pub(crate) fn run(&self, context: &StepContext, states: &States) -> BoxFuture<'static, Outcome> {
+        // A result that nothing is bound to is found by its step's name: see `Delivery::result`.
+        let is_value = |param: &Param| {
+            let parameter = self.parameters.iter().find(|parameter| parameter.name == param.name);
+            parameter.is_some_and(|parameter| matches!(parameter.need, Need::Value { .. }))
+        };
+        let params: Vec<Param> = self.params().into_iter().filter(is_value).collect();
+        let arguments: BTreeMap<String, Payload> = match arguments(context.step(), &params, context.input()) {
+            Ok(arguments) => arguments,
+            Err(error) => {
+                return std::future::ready(crate::StepError::unbound(error).into_outcome()).boxed();
+            }
+        };
+        let names: Vec<String> = self.parameters.iter().map(|parameter| parameter.name.clone()).collect();
         (self.call)(&Delivery::new(context, states, &arguments), &names)
     }
 }
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body")
-            .field("parameters", &self.parameters)
-            .finish_non_exhaustive()
+        f.debug_struct("Body").field("parameters", &self.parameters).finish_non_exhaustive()
     }
 }

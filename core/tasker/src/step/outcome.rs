@@ -25,10 +25,7 @@ pub struct Success<T> {
 impl<T> Success<T> {
     /// Makes a success without metadata.
     pub fn new(value: T) -> Self {
-        Self {
-            value,
-            metadata: Ok(BTreeMap::new()),
-        }
+        Self { value, metadata: Ok(BTreeMap::new()) }
     }
 
     /// Adds an entry to the metadata. What cannot be written as JSON fails the step as `result_rejected`.

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use tasker_engine::{
-    Caller, Change, Claimed, Engine, Reply, Root, Settlement, Submission, clock, pgmq, to_error,
-};
-use tasker_model::{Error, ErrorKind, Payload, Result, Revision, TaskId, TaskState};
+use tasker_engine::{Caller, Change, Claimed, Engine, Reply, Root, Settlement, Submission, clock, pgmq, to_error};
+use tasker_model::{Error, ErrorKind, Result, Revision, TaskId, TaskState};
 use tasker_worker::{SharedConnection, refused, revision_step, run_claimed};
 
 use super::handlers::TestHandlers;
@@ -16,7 +14,7 @@ use super::lent::Lent;
 use super::report::{TestRun, read};
 
 /// Longer than any test.
-pub(super) const LEASE: Duration = Duration::from_secs(3_600);
+pub(super) const LEASE: Duration = Duration::from_hours(1);
 /// A retry that is due within two seconds is a message that is not visible yet, of which nothing tells: the clock goes on in
 /// strides of this length.
 const STRIDE: Duration = Duration::from_millis(250);
@@ -26,7 +24,6 @@ const STRIDES: u32 = 9;
 pub(super) struct Drive<'k> {
     pub(super) engine: &'k Engine,
     pub(super) revision: Arc<Revision>,
-    pub(super) revision_id: i32,
     pub(super) caller: Caller,
     pub(super) handlers: &'k TestHandlers,
 }
@@ -39,20 +36,15 @@ struct Hands {
 }
 
 impl Drive<'_> {
-    pub(super) async fn run(
-        &self,
-        connection: &mut PgConnection,
-        input: Payload,
-    ) -> Result<TestRun> {
-        let submission = Submission::new(self.revision_id, input);
+    pub(super) async fn run(&self, connection: &mut PgConnection, submission: Submission) -> Result<TestRun> {
         submission.check(&self.revision)?;
         self.begin(connection).await?;
-        let reply = self
-            .engine
-            .submit(connection, &[submission], Some("test"), Root::Anyone)
-            .await?;
+        let reply = self.engine.submit(connection, &[submission], Some("test"), Root::Anyone).await?;
         let task = reply.submitted.first().map(|submitted| submitted.task_id).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "the database did not answer the submit; is its schema older than this program?")
+            Error::new(
+                ErrorKind::Internal,
+                "the database did not answer the submit; is its schema older than this program?",
+            )
         })?;
         let substitute = self.engine.open().await?;
         let lent = Lent::new(connection, substitute);
@@ -64,11 +56,10 @@ impl Drive<'_> {
     /// Begins a test session. Outside a transaction its settings would be gone with the statement, and the run committed.
     async fn begin(&self, connection: &mut PgConnection) -> Result<()> {
         clock::begin_test(connection, self.engine.schema()).await?;
-        let is_on: bool =
-            sqlx::query_scalar(self.engine.statement("select {schema}.is_test_session()"))
-                .fetch_one(connection)
-                .await
-                .map_err(|error| to_error("beginning a test session", error))?;
+        let is_on: bool = sqlx::query_scalar(self.engine.statement("select {schema}.is_test_session()"))
+            .fetch_one(connection)
+            .await
+            .map_err(|error| to_error("beginning a test session", error))?;
         if is_on {
             return Ok(());
         }
@@ -100,9 +91,7 @@ impl Drive<'_> {
                 continue;
             }
             elapsed += match due {
-                _ if strides < STRIDES => due
-                    .unwrap_or(STRIDE)
-                    .clamp(Duration::from_millis(1), STRIDE),
+                _ if strides < STRIDES => due.unwrap_or(STRIDE).clamp(Duration::from_millis(1), STRIDE),
                 Some(due) => due.max(Duration::from_millis(1)),
                 None => return Err(self.stuck(task)),
             };
@@ -116,13 +105,7 @@ impl Drive<'_> {
             if !hands.settlements.is_empty() {
                 let settlements = std::mem::take(&mut hands.settlements);
                 // All that it wants is handed off: what is left in the queues is read when nothing is in hand.
-                let reply = pgmq::settle(
-                    self.engine,
-                    &mut *shared.lock().await,
-                    &self.caller,
-                    &settlements,
-                )
-                .await?;
+                let reply = pgmq::settle(self.engine, &mut *shared.lock().await, &self.caller, &settlements).await?;
                 self.take(reply, hands);
             }
             let Some(claimed) = hands.claimed.pop_front() else {
@@ -131,15 +114,10 @@ impl Drive<'_> {
             let handler = self.handlers.of(revision_step(&self.revision, &claimed)?)?;
             let connection = Some(Arc::clone(shared));
             let started = tokio::time::Instant::now();
-            let change =
-                run_claimed(self.engine, &self.revision, &claimed, &handler, connection).await?;
+            let change = run_claimed(self.engine, &self.revision, &claimed, &handler, connection).await?;
             if let Some(change) = change {
                 let duration = Some(started.elapsed());
-                hands.settlements.push(Settlement {
-                    lease: claimed.lease,
-                    change,
-                    duration,
-                });
+                hands.settlements.push(Settlement { lease: claimed.lease, change, duration });
             }
         }
     }
@@ -158,28 +136,19 @@ impl Drive<'_> {
 
     fn take(&self, reply: Reply, hands: &mut Hands) {
         hands.claimed.extend(reply.leased);
-        hands
-            .settlements
-            .extend(reply.refused.into_iter().map(|refusal| {
-                let change: Change =
-                    refused(refusal.reason, &refusal.claimed, Some(&self.revision));
-                Settlement {
-                    lease: refusal.claimed.lease,
-                    change,
-                    duration: None,
-                }
-            }));
+        hands.settlements.extend(reply.refused.into_iter().map(|refusal| {
+            let change: Change = refused(refusal.reason, &refusal.claimed, Some(&self.revision));
+            Settlement { lease: refusal.claimed.lease, change, duration: None }
+        }));
     }
 
     async fn state(&self, connection: &mut PgConnection, task: TaskId) -> Result<TaskState> {
-        let text: String = sqlx::query_scalar(
-            self.engine
-                .statement("select state::text from {schema}.task where task_id = $1"),
-        )
-        .bind(task.0)
-        .fetch_one(connection)
-        .await
-        .map_err(|error| to_error("reading the task's state", error))?;
+        let text: String =
+            sqlx::query_scalar(self.engine.statement("select state::text from {schema}.task where task_id = $1"))
+                .bind(task.0)
+                .fetch_one(connection)
+                .await
+                .map_err(|error| to_error("reading the task's state", error))?;
         text.parse()
     }
 
@@ -187,9 +156,7 @@ impl Drive<'_> {
         let workflow = self.revision.definition.reference();
         Error::new(
             ErrorKind::Internal,
-            format!(
-                "task {task} of {workflow} does not go on: no step is ready and no timer will make one so"
-            ),
+            format!("task {task} of {workflow} does not go on: no step is ready and no timer will make one so"),
         )
     }
 }

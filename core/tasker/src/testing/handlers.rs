@@ -46,10 +46,7 @@ impl TestHandlers {
 
     pub(super) fn fail_next(&mut self, step: &str, failure: Outcome) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures
-            .entry(step.to_owned())
-            .or_default()
-            .push_back(failure);
+        failures.entry(step.to_owned()).or_default().push_back(failure);
     }
 
     /// The handler of a step.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use tasker_engine::{Caller, Engine, NewWorker, Schema, clock, to_error};
+use tasker_engine::{Caller, Engine, NewWorker, Schema, Submission, clock, to_error};
 use tasker_model::limits::BATCH_OUTCOMES;
 use tasker_model::{Error, ErrorKind, Payload, Result, Revision, nearest};
 use tokio::sync::OnceCell;
@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::drive::Drive;
 use super::handlers::TestHandlers;
 use super::{StepTest, TestRun};
-use crate::step::{Body, IntoStep, StepDef, StepFunction};
+use crate::step::{Body, IntoStep, StepDef, StepFunction, StepNames};
 use crate::{StepError, Tasker, Workflow};
 
 /// Runs one workflow, or one of its steps, under a test.
@@ -21,6 +21,7 @@ pub struct TestTasker {
     revision: Result<Arc<Revision>, String>,
     pub(super) handlers: TestHandlers,
     engine: Option<Engine>,
+    skip: Vec<String>,
     /// Who settles: made once, when the first run needs it.
     caller: Arc<OnceCell<(i32, Caller)>>,
 }
@@ -36,6 +37,7 @@ impl TestTasker {
             revision: workflow.compile().map_err(|error| error.message),
             handlers,
             engine: None,
+            skip: Vec::new(),
             caller: Arc::default(),
         }
     }
@@ -56,10 +58,8 @@ impl TestTasker {
     /// Puts another function in the place of a step's.
     pub fn override_step<Mark>(mut self, step: &str, function: impl StepFunction<Mark>) -> Self {
         let revision = self.revision.clone().ok();
-        let handler = revision
-            .as_ref()
-            .and_then(|revision| revision.step_by_name(step))
-            .map(|step| step.handler.as_str());
+        let handler =
+            revision.as_ref().and_then(|revision| revision.step_by_name(step)).map(|step| step.handler.as_str());
         self.handlers.replace(step, handler, Body::new(function));
         self
     }
@@ -67,6 +67,12 @@ impl TestTasker {
     /// Makes the step's next attempt fail without running it. Each call adds one failure.
     pub fn fail_next(mut self, step: &str, error: StepError) -> Self {
         self.handlers.fail_next(step, error.into_outcome());
+        self
+    }
+
+    /// Leaves these steps out, as [`Submit::skip`](crate::Submit::skip) does.
+    pub fn skip(mut self, steps: impl StepNames) -> Self {
+        self.skip = steps.names();
         self
     }
 
@@ -97,63 +103,41 @@ impl TestTasker {
     pub async fn run(&self, input: impl Serialize) -> Result<TestRun> {
         let doing = "running the workflow under test";
         let mut connection = self.engine()?.open().await?;
-        let mut transaction = connection
-            .begin()
-            .await
-            .map_err(|error| to_error(doing, error))?;
+        let mut transaction = connection.begin().await.map_err(|error| to_error(doing, error))?;
         let run = self.run_in(&mut transaction, input).await;
-        transaction
-            .rollback()
-            .await
-            .map_err(|error| to_error(doing, error))?;
+        transaction.rollback().await.map_err(|error| to_error(doing, error))?;
         run
     }
 
     /// Submits a task and runs it to its end in the test's own transaction, beside the test's rows. The test rolls it back.
     ///
     /// `ctx.transaction` of the steps works in savepoints of this transaction; what steps do on other connections does not see it.
-    pub async fn run_in(
-        &self,
-        connection: &mut PgConnection,
-        input: impl Serialize,
-    ) -> Result<TestRun> {
+    pub async fn run_in(&self, connection: &mut PgConnection, input: impl Serialize) -> Result<TestRun> {
         let revision = self.revision()?;
         let input = Payload::from_value(&input)?;
         let engine = self.engine()?;
-        let (revision_id, caller) = self
-            .caller
-            .get_or_try_init(|| self.prepare(engine, &revision))
-            .await?
-            .clone();
-        let drive = Drive {
-            engine,
-            revision,
-            revision_id,
-            caller,
-            handlers: &self.handlers,
-        };
-        drive.run(connection, input).await
+        let (revision_id, caller) = self.caller.get_or_try_init(|| self.prepare(engine, &revision)).await?.clone();
+        let drive = Drive { engine, revision, caller, handlers: &self.handlers };
+        let submission = Submission { skip: self.skip.clone(), ..Submission::new(revision_id, input) };
+        drive.run(connection, submission).await
     }
 
     pub(super) fn revision(&self) -> Result<Arc<Revision>> {
-        self.revision
-            .clone()
-            .map_err(|message| Error::new(ErrorKind::Invalid, message))
+        self.revision.clone().map_err(|message| Error::new(ErrorKind::Invalid, message))
     }
 
     /// The engine, or one without a database for what needs none.
     pub(super) fn engine_or_none(&self) -> Engine {
-        self.engine
-            .clone()
-            .unwrap_or_else(|| Tasker::builder().disconnected().engine().clone())
+        self.engine.clone().unwrap_or_else(|| Tasker::builder().disconnected().engine().clone())
+    }
+
+    pub(super) fn is_without_database(&self) -> bool {
+        self.engine.is_none()
     }
 
     fn engine(&self) -> Result<&Engine> {
         self.engine.as_ref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Invalid,
-                "a whole workflow runs in a database; name one for tests with `.on(&pool)`",
-            )
+            Error::new(ErrorKind::Invalid, "a whole workflow runs in a database; name one for tests with `.on(&pool)`")
         })
     }
 
@@ -162,11 +146,7 @@ impl TestTasker {
         for step in self.handlers.fakes.keys() {
             step_of(revision, step)?;
         }
-        if !engine
-            .installation()
-            .await
-            .is_ok_and(|found| found.is_current())
-        {
+        if !engine.installation().await.is_ok_and(|found| found.is_current()) {
             engine.migrate().await?;
         }
         let mut connection = engine.acquire().await?;
@@ -183,18 +163,13 @@ impl TestTasker {
             lease: super::drive::LEASE,
         };
         let worker_id = engine.start_worker(&worker).await?;
-        let mut names: Vec<(String, String)> = revision
-            .steps
-            .iter()
-            .map(|step| (revision.definition.namespace.clone(), step.handler.clone()))
-            .collect();
+        let mut names: Vec<(String, String)> =
+            revision.steps.iter().map(|step| (revision.definition.namespace.clone(), step.handler.clone())).collect();
         names.sort();
         names.dedup();
         let announced = engine.announce(worker_id, "rust", &names).await?;
         let handlers: Vec<i32> = announced.iter().map(|handler| handler.handler_id).collect();
-        let queues = engine
-            .serve_queues(worker_id, "rust", &handlers, &[])
-            .await?;
+        let queues = engine.serve_queues(worker_id, "rust", &handlers, &[]).await?;
         // Nothing outside the tests' transactions is run: for everybody else this worker is gone.
         engine.stop_worker(worker_id).await?;
         let caller = Caller {
@@ -213,19 +188,11 @@ impl TestTasker {
 }
 
 /// Finds a step, or says which one was meant.
-pub(super) fn step_of<'r>(
-    revision: &'r Revision,
-    name: &str,
-) -> Result<&'r tasker_model::RevisionStep> {
+pub(super) fn step_of<'r>(revision: &'r Revision, name: &str) -> Result<&'r tasker_model::RevisionStep> {
     revision.step_by_name(name).ok_or_else(|| {
         let near = nearest(name, revision.steps.iter().map(|step| step.name.as_str()));
-        let hint = near
-            .map(|near| format!("; did you mean `{near}`?"))
-            .unwrap_or_default();
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         let workflow = revision.definition.reference();
-        Error::new(
-            ErrorKind::NotFound,
-            format!("workflow {workflow} has no step `{name}`{hint}"),
-        )
+        Error::new(ErrorKind::NotFound, format!("workflow {workflow} has no step `{name}`{hint}"))
     })
 }

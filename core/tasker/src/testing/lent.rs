@@ -16,10 +16,7 @@ pub(super) struct Lent<'c> {
 impl<'c> Lent<'c> {
     pub(super) fn new(place: &'c mut PgConnection, substitute: PgConnection) -> Self {
         let connection = std::mem::replace(place, substitute);
-        Self {
-            place,
-            shared: Arc::new(Mutex::new(connection)),
-        }
+        Self { place, shared: Arc::new(Mutex::new(connection)) }
     }
 
     pub(super) fn shared(&self) -> SharedConnection {

@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 use tasker_engine::{Engine, to_error};
-use tasker_model::{
-    Error, ErrorKind, Payload, Result, StepFailure, StepState, TaskId, TaskState, nearest,
-};
+use tasker_model::{Error, ErrorKind, Payload, Result, StepFailure, StepState, TaskId, TaskState, nearest};
 
 /// A task that ran to its end under a test.
 #[derive(Debug, Clone)]
@@ -58,33 +56,18 @@ pub struct TestEvent {
 impl TestRun {
     /// Finds a step; fails with `not_found` and the nearest name.
     pub fn step(&self, name: &str) -> Result<&TestStep> {
-        self.steps
-            .iter()
-            .find(|step| step.name == name)
-            .ok_or_else(|| {
-                let near = nearest(name, self.steps.iter().map(|step| step.name.as_str()));
-                let hint = near
-                    .map(|near| format!("; did you mean `{near}`?"))
-                    .unwrap_or_default();
-                Error::new(
-                    ErrorKind::NotFound,
-                    format!("the task has no step `{name}`{hint}"),
-                )
-            })
+        self.steps.iter().find(|step| step.name == name).ok_or_else(|| {
+            let near = nearest(name, self.steps.iter().map(|step| step.name.as_str()));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            Error::new(ErrorKind::NotFound, format!("the task has no step `{name}`{hint}"))
+        })
     }
 
     /// Reads the task's result: that of its only last step, or an object of the last steps' results.
     pub fn result<T: DeserializeOwned>(&self) -> Result<T> {
         if self.status != TaskState::Complete {
-            let why = self
-                .error
-                .as_ref()
-                .map(|error| format!(": {error}"))
-                .unwrap_or_default();
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("the task ended {}{why}", self.status),
-            ));
+            let why = self.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            return Err(Error::new(ErrorKind::Invalid, format!("the task ended {}{why}", self.status)));
         }
         if let [only] = &self.sinks[..] {
             return self.step(only)?.value();
@@ -101,10 +84,7 @@ impl TestRun {
 
     /// The kinds of a step's events, oldest first.
     pub fn history(&self, step: &str) -> Vec<&str> {
-        let of_step = self
-            .events
-            .iter()
-            .filter(|event| event.step.as_deref() == Some(step));
+        let of_step = self.events.iter().filter(|event| event.step.as_deref() == Some(step));
         of_step.map(|event| event.kind.as_str()).collect()
     }
 }
@@ -114,13 +94,17 @@ impl TestStep {
     pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
         match &self.result {
             Some(result) => result.to(),
-            None => Err(Error::new(
-                ErrorKind::Invalid,
-                format!("step `{}` is {} and has no result", self.name, self.state),
-            )),
+            None => {
+                Err(Error::new(ErrorKind::Invalid, format!("step `{}` is {} and has no result", self.name, self.state)))
+            }
         }
     }
 }
+
+/// Name, is it a sink, state, attempt, result, error, was it tried.
+type StepColumns = (String, bool, String, i32, Option<String>, Option<String>, bool);
+/// Kind, step, attempt, reason.
+type EventColumns = (String, Option<String>, Option<i32>, Option<String>);
 
 pub(super) async fn read(
     engine: &Engine,
@@ -129,22 +113,12 @@ pub(super) async fn read(
     elapsed: Duration,
 ) -> Result<TestRun> {
     let doing = "reading the run under test";
-    let (status, error): (String, Option<String>) = sqlx::query_as(
-        engine.statement("select state::text, error::text from {schema}.task where task_id = $1"),
-    )
-    .bind(task.0)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(|error| to_error(doing, error))?;
-    type StepColumns = (
-        String,
-        bool,
-        String,
-        i32,
-        Option<String>,
-        Option<String>,
-        bool,
-    );
+    let (status, error): (String, Option<String>) =
+        sqlx::query_as(engine.statement("select state::text, error::text from {schema}.task where task_id = $1"))
+            .bind(task.0)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| to_error(doing, error))?;
     let rows: Vec<StepColumns> = sqlx::query_as(engine.statement(
         "select coalesce(s.name, w.name), w.is_sink, s.state::text, s.attempt, s.result::text, s.error::text,
            exists (select from {schema}.event e where e.task_id = s.task_id and e.idx = s.idx and e.kind in ('done', 'retry', 'failed'))
@@ -156,7 +130,6 @@ pub(super) async fn read(
     .fetch_all(&mut *connection)
     .await
     .map_err(|error| to_error(doing, error))?;
-    type EventColumns = (String, Option<String>, Option<i32>, Option<String>);
     let events: Vec<EventColumns> = sqlx::query_as(engine.statement(
         "select e.kind, w.name, e.attempt, e.reason
          from {schema}.event e join {schema}.task k on k.task_id = e.task_id
@@ -167,40 +140,23 @@ pub(super) async fn read(
     .fetch_all(&mut *connection)
     .await
     .map_err(|error| to_error(doing, error))?;
-    let sinks = rows
-        .iter()
-        .filter(|row| row.1)
-        .map(|row| row.0.clone())
-        .collect();
-    let step =
-        |(name, _, state, attempt, result, error, was_tried): StepColumns| -> Result<TestStep> {
-            Ok(TestStep {
-                name,
-                state: state.parse()?,
-                attempts: if was_tried {
-                    u32::try_from(attempt).unwrap_or_default()
-                } else {
-                    0
-                },
-                result: result.as_deref().map(Payload::parse).transpose()?,
-                error: error
-                    .as_deref()
-                    .map(|text| Payload::parse(text)?.to())
-                    .transpose()?,
-            })
-        };
+    let sinks = rows.iter().filter(|row| row.1).map(|row| row.0.clone()).collect();
+    let step = |(name, _, state, attempt, result, error, was_tried): StepColumns| -> Result<TestStep> {
+        Ok(TestStep {
+            name,
+            state: state.parse()?,
+            attempts: if was_tried { u32::try_from(attempt).unwrap_or_default() } else { 0 },
+            result: result.as_deref().map(Payload::parse).transpose()?,
+            error: error.as_deref().map(|text| Payload::parse(text)?.to()).transpose()?,
+        })
+    };
     Ok(TestRun {
         task_id: task,
         status: status.parse()?,
         steps: rows.into_iter().map(step).collect::<Result<_>>()?,
         events: events
             .into_iter()
-            .map(|(kind, step, attempt, reason)| TestEvent {
-                kind,
-                step,
-                attempt,
-                reason,
-            })
+            .map(|(kind, step, attempt, reason)| TestEvent { kind, step, attempt, reason })
             .collect(),
         error: error.as_deref().map(Payload::parse).transpose()?,
         elapsed,

@@ -40,10 +40,7 @@ impl Db {
 
     pub(crate) async fn check(&self) {
         let breaches: Vec<String> =
-            sqlx::query_scalar("select c::text from tasker.check_invariants() c")
-                .fetch_all(&self.pool)
-                .await
-                .unwrap();
+            sqlx::query_scalar("select c::text from tasker.check_invariants() c").fetch_all(&self.pool).await.unwrap();
         assert!(breaches.is_empty(), "{breaches:?}");
     }
 }
@@ -68,14 +65,8 @@ pub(crate) async fn validate_cart(Input(order): Input<OrderIn>) -> Result<f64, S
 }
 
 #[tasker::step(retry = 5)]
-pub(crate) async fn charge_payment(
-    total: Dep<ValidateCart>,
-    ctx: Ctx,
-) -> Result<Payment, StepError> {
-    Ok(Payment {
-        amount: *total,
-        attempt: ctx.attempt(),
-    })
+pub(crate) async fn charge_payment(total: Dep<ValidateCart>, ctx: Ctx) -> Result<Payment, StepError> {
+    Ok(Payment { amount: *total, attempt: ctx.attempt() })
 }
 
 #[tasker::step]
@@ -99,7 +90,5 @@ pub(crate) fn orders() -> Workflow {
 }
 
 pub(crate) fn order(items: &[f64]) -> OrderIn {
-    OrderIn {
-        items: items.to_vec(),
-    }
+    OrderIn { items: items.to_vec() }
 }
