@@ -14,6 +14,9 @@ use crate::{Engine, to_error};
 /// Steps of tasks younger than this are not repaired: their message may be on its way.
 const REPAIR_AGE: &str = "10 minutes";
 
+/// A queue table with more dead entries than this is vacuumed.
+const DEAD_ENTRIES: i64 = 3_000;
+
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -64,6 +67,7 @@ impl Engine {
             swept.timed_out += 1;
             replies.push(reply);
         }
+        self.vacuum_queues(conn).await?;
         Ok((swept, replies))
     }
 
@@ -97,6 +101,26 @@ impl Engine {
             .await
             .map_err(|e| to_error(doing, e))?;
         Ok(Swept { leftovers, repaired, keys, ..Swept::default() })
+    }
+
+    /// Vacuums queue tables with some thousands of dead entries: a read walks over them until then. Only an owner may; for other roles the
+    /// tables' autovacuum settings do it, later.
+    async fn vacuum_queues(&self, conn: &mut PgConnection) -> Result<()> {
+        let doing = "vacuuming the queues";
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select format('pgmq.%I', s.relname) from pg_stat_user_tables s join pg_class c on c.oid = s.relid \
+             where s.schemaname = 'pgmq' and s.n_dead_tup > $1 and starts_with(s.relname, $2) and pg_has_role(c.relowner, 'usage')",
+        )
+        .bind(DEAD_ENTRIES)
+        .bind(format!("q_{}", self.schema().queue_prefix()))
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| to_error(doing, e))?;
+        for table in tables {
+            let vacuum = sqlx::AssertSqlSafe(format!("vacuum (truncate false, skip_locked) {table}"));
+            sqlx::raw_sql(vacuum).execute(&mut *conn).await.map_err(|e| to_error(doing, e))?;
+        }
+        Ok(())
     }
 
     /// Times out a step as a verb does: its holder's outcome will be lost.

@@ -434,3 +434,27 @@ async fn the_guards_admit_exactly_the_transitions_of_the_table() {
         sqlx::query("delete from tasker.step where task_id = $1").bind(task.0).execute(&db.pool).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn the_sweeper_vacuums_a_queue_full_of_dead_entries() {
+    let db = db().await;
+    let (_, revision) = db.register(ONE).await;
+    let mut hand = db.hand(&["h"]).await;
+    for _ in 0..8 {
+        let many: Vec<_> = (0..500).map(|_| Submission::new(revision, Payload::empty_object())).collect();
+        db.engine.submit(&mut hand.conn, &many, None, tasker_engine::Root::Anyone).await.unwrap();
+    }
+    assert_eq!(hand.drain().await, 4000);
+    sqlx::query("select pg_stat_force_next_flush()").execute(&mut hand.conn).await.unwrap();
+    let vacuums = "select sum(vacuum_count)::bigint from pg_stat_user_tables where schemaname = 'pgmq'";
+    assert_eq!(db.count(vacuums).await, 0);
+    // Statistics arrive a moment later.
+    for _ in 0..50 {
+        db.engine.sweep(&mut hand.conn, &Never).await.unwrap();
+        if db.count(vacuums).await > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no queue was vacuumed");
+}
