@@ -15,6 +15,9 @@ const USAGE: &str = "usage: work [--queues NAMESPACE[/QUEUE],...] [--concurrency
 /// `work [--queues a,b/slow] [--concurrency N]` runs steps until SIGTERM. `describe` prints the handlers' signatures as
 /// JSON, for `tasker workflow lint --handlers FILE`.
 ///
+/// Logs to standard error unless the program has set up `tracing` itself: `TASKER_LOG` filters (`info` unless said), and
+/// `TASKER_LOG_FORMAT=json` writes lines for machines.
+///
 /// ```no_run
 /// # use tasker::prelude::*;
 /// # fn orders() -> Workflow { Workflow::new("orders") }
@@ -28,6 +31,7 @@ const USAGE: &str = "usage: work [--queues NAMESPACE[/QUEUE],...] [--concurrency
 /// }
 /// ```
 pub async fn run(tasker: Tasker) -> ExitCode {
+    crate::logging::start();
     let result = match Command::parse(std::env::args().skip(1)) {
         Ok(command) => command.run(tasker).await,
         Err(error) => Err(error),

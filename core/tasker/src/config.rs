@@ -39,6 +39,12 @@ pub(crate) fn from_environment(builder: Builder) -> Result<Builder> {
     Ok(builder)
 }
 
+/// What to log, and whether as JSON.
+pub(crate) fn logging() -> (String, bool) {
+    let filter = read("TASKER_LOG").unwrap_or_else(|| "info".to_owned());
+    (filter, read("TASKER_LOG_FORMAT").as_deref() == Some("json"))
+}
+
 fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -121,14 +121,6 @@ impl Builder {
             .connect_lazy_with(options.application_name("tasker"));
         Ok(Tasker::over(Engine::from_pool(pool, self.schema), self.worker))
     }
-
-    /// Makes a Tasker that has no database: enough to check workflows and to describe them.
-    pub(crate) fn disconnected(self) -> Tasker {
-        let pool = PgPoolOptions::new()
-            .acquire_timeout(Duration::from_millis(100))
-            .connect_lazy_with(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1));
-        Tasker::over(Engine::from_pool(pool, self.schema), self.worker)
-    }
 }
 
 fn no_database() -> Error {

@@ -55,6 +55,7 @@ mod connect;
 mod error;
 mod handle;
 mod home;
+mod logging;
 mod plan;
 pub mod step;
 mod submit;

@@ -1,8 +1,10 @@
 //! The kit: a workflow, and what its test puts in place of reality.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tasker_engine::{Caller, Engine, NewWorker, Schema, Submission, clock, to_error};
 use tasker_model::limits::BATCH_OUTCOMES;
@@ -13,7 +15,7 @@ use super::drive::Drive;
 use super::handlers::TestHandlers;
 use super::{StepTest, TestRun};
 use crate::step::{Body, IntoStep, StepDef, StepFunction, StepNames};
-use crate::{StepError, Tasker, Workflow};
+use crate::{StepError, Workflow};
 
 /// Runs one workflow, or one of its steps, under a test.
 #[derive(Debug, Clone)]
@@ -42,7 +44,7 @@ impl TestTasker {
         }
     }
 
-    /// Gives the steps a value, as [`Tasker::with_state`] does.
+    /// Gives the steps a value, as [`Tasker::with_state`](crate::Tasker::with_state) does.
     pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.handlers.states.insert(state);
         self
@@ -126,9 +128,13 @@ impl TestTasker {
         self.revision.clone().map_err(|message| Error::new(ErrorKind::Invalid, message))
     }
 
-    /// The engine, or one without a database for what needs none.
+    /// The engine, or one that reaches no database, for what needs none.
     pub(super) fn engine_or_none(&self) -> Engine {
-        self.engine.clone().unwrap_or_else(|| Tasker::builder().disconnected().engine().clone())
+        self.engine.clone().unwrap_or_else(|| {
+            let nowhere = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
+            let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(100)).connect_lazy_with(nowhere);
+            Engine::from_pool(pool, Schema::default())
+        })
     }
 
     pub(super) fn is_without_database(&self) -> bool {
