@@ -108,6 +108,8 @@ impl Command {
                 if let Some(slots) = concurrency {
                     tasker = tasker.concurrency(slots);
                 }
+                // A pool that cannot connect only says, much later, that it timed out.
+                drop(tasker.engine().open().await?);
                 let reason = tasker.work().run().await?;
                 Ok(ExitCode::from(u8::try_from(reason.exit_code()).unwrap_or(1)))
             }

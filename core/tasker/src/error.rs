@@ -45,6 +45,21 @@ impl StepError {
         Self::of(StepFailure::unexpected(message))
     }
 
+    /// Takes an error that `?` cannot: a boxed one, or `anyhow::Error`. Retried, as with `?`.
+    ///
+    /// ```
+    /// # use tasker::prelude::*;
+    /// # fn load() -> Result<u8, Box<dyn std::error::Error + Send + Sync>> { Ok(1) }
+    /// #[tasker::step]
+    /// async fn load_rates() -> Result<u8, StepError> {
+    ///     load().map_err(StepError::new)
+    /// }
+    /// ```
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let error = error.into();
+        Self::of(StepFailure::unexpected(with_causes(&*error)))
+    }
+
     /// What was given is wrong, field by field: `{"fields": {"email": "is empty"}}` in the details. Not retried.
     pub fn validation<K: Into<String>, V: Into<String>>(fields: impl IntoIterator<Item = (K, V)>) -> Self {
         let fields: serde_json::Map<String, serde_json::Value> =
@@ -134,18 +149,23 @@ impl StepError {
     }
 
     fn from_error<E: std::error::Error>(error: &E) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors repeat their cause's text in their own.
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = error.source();
-        }
-        Self::of(StepFailure::unexpected(message).class(std::any::type_name::<E>()))
+        Self::of(StepFailure::unexpected(with_causes(error)).class(std::any::type_name::<E>()))
     }
+}
+
+/// The error's message and those of its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors repeat their cause's text in their own.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
 }
 
 impl<E: std::error::Error> From<E> for StepError {

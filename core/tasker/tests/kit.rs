@@ -170,3 +170,50 @@ async fn a_skipped_step_gives_null() {
     let error = confirm.error.as_ref().unwrap();
     assert!(error.message.contains("reserve_stock"), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tests_and_a_worker_share_a_database() {
+    let db = db().await;
+    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders());
+    let worker = tasker.start().await.unwrap();
+    let runs = (0..8).map(|n| {
+        let pool = db.pool.clone();
+        tokio::spawn(async move {
+            let kit = TestTasker::new(&orders()).on(&pool).fail_next("reserve_stock", StepError::retryable("locked"));
+            kit.run(order(&[f64::from(n)])).await.unwrap()
+        })
+    });
+    let runs: Vec<_> = runs.collect();
+    let real = tasker.submit("orders.order_processing", order(&[100.0]));
+    let real = real.await.unwrap();
+    for (n, run) in runs.into_iter().enumerate() {
+        let run = run.await.unwrap();
+        assert_eq!(run.result::<String>().unwrap(), format!("{n} for 1 lines"), "{run:?}");
+        assert_eq!(run.step("reserve_stock").unwrap().attempts, 2);
+    }
+    let done = real.wait_for(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(done.result::<String>().unwrap(), "100 for 1 lines");
+    assert_eq!(db.count("task").await, 1);
+    worker.drain(Duration::from_secs(1)).await;
+    db.check().await;
+}
+
+#[tokio::test]
+async fn a_step_that_takes_too_long_is_stopped_and_tried_again() {
+    let db = db().await;
+    let workflow = Workflow::new("slow").step(
+        step_fn("wait", async |ctx: Ctx| {
+            if ctx.attempt() == 1 {
+                ctx.cancelled().await;
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            ctx.idempotency_key().to_owned()
+        })
+        .timeout(Duration::from_millis(50))
+        .retry(2),
+    );
+    let run = TestTasker::new(&workflow).on(&db.pool).run(serde_json::json!({})).await.unwrap();
+    assert_eq!(run.status, TaskState::Complete, "{run:?}");
+    assert_eq!(run.result::<String>().unwrap(), format!("{}/wait", run.task_id));
+    assert_eq!(run.step("wait").unwrap().attempts, 2);
+}

@@ -139,6 +139,8 @@ fn mistakes_are_found_before_anything_runs_with_the_right_spelling() {
     assert!(told.contains("did you mean `total`?"), "{told}");
     let told = mistakes(&Workflow::new("w").input::<OrderIn>().step(validate_cart.with("totl", "input.email")));
     assert!(told.contains("totl"), "{told}");
+    let told = mistakes(&Workflow::new("w").step(confirm_order).step(confirm_order));
+    assert!(told.contains("confirm"), "{told}");
     let told = mistakes(&Workflow::new("w").step_fn("double", async |n: i64| n * 2));
     assert!(told.contains("parameter 1 has no name"), "{told}");
 }
