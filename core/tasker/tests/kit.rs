@@ -205,7 +205,7 @@ async fn a_step_that_takes_too_long_is_stopped_and_tried_again() {
         step_fn("wait", async |ctx: Ctx| {
             if ctx.attempt() == 1 {
                 ctx.cancelled().await;
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
             }
             ctx.idempotency_key().to_owned()
         })

@@ -10,6 +10,7 @@ use support::*;
 use tasker::prelude::*;
 
 /// Cargo builds examples beside the tests that it runs.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 fn greeter() -> Command {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
