@@ -58,7 +58,7 @@ async fn server() -> Server {
     let running = tokio::spawn(serve(listener, app(tasker.clone(), workflow, shop), tasker, token.clone()));
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Server { url, client: Client::new(), pool, stop, running, database }
+    Server { url, client: Client::new(), pool, stop: token, running, database }
 }
 
 impl Server {
