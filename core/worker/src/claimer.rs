@@ -14,7 +14,7 @@ use crate::slots::Permits;
 
 /// How many internal messages one look takes.
 const INTERNAL: i32 = 64;
-/// How many timers one look may turn into messages; so many mean that there are more.
+/// How long a lost connection is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the process stops.
@@ -39,6 +39,9 @@ pub(crate) async fn run(process: Arc<Process>) {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = process.stopping.cancelled() => break,
             }
+            // What was due still is.
+            process.pace.wake();
+            process.pace.internal();
         }
     }
 }
@@ -106,12 +109,7 @@ async fn read_together(
     Ok(found)
 }
 
-async fn read(
-    process: &Process,
-    conn: &mut PgConnection,
-    due: Due,
-    permits: Option<&Permits>,
-) -> Result<Found> {
+async fn read(process: &Process, conn: &mut PgConnection, due: Due, permits: Option<&Permits>) -> Result<Found> {
     let mut found = Found::default();
     if due.claim {
         let caller = process.caller(permits, false);

@@ -48,9 +48,7 @@ async fn settle(
     conn: &mut Option<PgConnection>,
     batch: Vec<Report>,
 ) -> Result<(), Vec<Report>> {
-    process
-        .leases
-        .mark_settling(batch.iter().map(|report| &report.settlement.lease), true);
+    process.leases.mark_settling(batch.iter().map(|report| &report.settlement.lease), true);
     let is_relaxed = batch.iter().all(|report| report.is_relaxed);
     let may_cascade = batch.iter().any(|report| report.may_cascade);
     let has_started = Instant::now();
@@ -61,17 +59,13 @@ async fn settle(
         && error.kind == ErrorKind::Unavailable
     {
         tracing::warn!(%error, outcomes = batch.len(), "cannot settle; the outcomes wait");
-        process
-            .leases
-            .mark_settling(batch.iter().map(|r| &r.settlement.lease), false);
+        process.leases.mark_settling(batch.iter().map(|r| &r.settlement.lease), false);
         return Err(batch);
     }
     if let Err(error) = result {
         tracing::error!(%error, outcomes = batch.len(), "these outcomes are given up; their steps run again when their leases end");
     }
-    process
-        .leases
-        .remove_all(batch.iter().map(|r| &r.settlement.lease));
+    process.leases.remove_all(batch.iter().map(|r| &r.settlement.lease));
     process.pace.worked(true);
     if may_cascade {
         process.pace.internal();
@@ -116,10 +110,7 @@ async fn call(
                     return Err(error);
                 }
                 let change = rejected(&format!("the database refuses the result: {error}"));
-                let failed = [Settlement {
-                    change,
-                    ..one.clone()
-                }];
+                let failed = [Settlement { change, ..one.clone() }];
                 return Box::pin(call(process, conn, None, false, &failed)).await;
             }
             let (left, right) = settlements.split_at(settlements.len() / 2);

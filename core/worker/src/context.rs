@@ -148,10 +148,7 @@ impl StepContext {
 
     /// Says how far the step is. Kept in this process for display; not stored.
     pub fn progress(&self, percent: u8, message: impl Into<String>) {
-        let progress = Progress {
-            percent: percent.min(100),
-            message: message.into(),
-        };
+        let progress = Progress { percent: percent.min(100), message: message.into() };
         tracing::debug!(percent = progress.percent, message = %progress.message, "progress");
         *self.progress_slot() = Some(progress);
     }
@@ -162,10 +159,7 @@ impl StepContext {
     }
 
     fn progress_slot(&self) -> std::sync::MutexGuard<'_, Option<Progress>> {
-        self.inner
-            .progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns an HTTP client whose failures are those of a step: see [`Http`].
@@ -216,12 +210,7 @@ impl StepContext {
     pub(crate) fn enter_transaction(&self) -> std::result::Result<(), Phase> {
         self.inner
             .phase
-            .compare_exchange(
-                Phase::Open as u8,
-                Phase::InTransaction as u8,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
+            .compare_exchange(Phase::Open as u8, Phase::InTransaction as u8, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
             .map_err(|_| self.phase())
     }

@@ -40,9 +40,7 @@ impl Handlers {
         if self.by_name.contains_key(&key) {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!(
-                    "handler `{name}` is there twice in namespace {namespace}; name one of them differently"
-                ),
+                format!("handler `{name}` is there twice in namespace {namespace}; name one of them differently"),
             ));
         }
         self.by_name.insert(key, handler);
@@ -75,18 +73,11 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_once_in_its_namespace() {
-        let handler: Arc<dyn Handler> =
-            Arc::new(|_: StepContext| async { Outcome::success(Payload::null()) }.boxed());
+        let handler: Arc<dyn Handler> = Arc::new(|_: StepContext| async { Outcome::success(Payload::null()) }.boxed());
         let mut handlers = Handlers::default();
-        handlers
-            .insert("shop", "charge", Arc::clone(&handler))
-            .unwrap();
-        handlers
-            .insert("other", "charge", Arc::clone(&handler))
-            .unwrap();
-        let error = handlers
-            .insert("shop", "charge", Arc::clone(&handler))
-            .unwrap_err();
+        handlers.insert("shop", "charge", Arc::clone(&handler)).unwrap();
+        handlers.insert("other", "charge", Arc::clone(&handler)).unwrap();
+        let error = handlers.insert("shop", "charge", Arc::clone(&handler)).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Conflict);
         assert!(handlers.insert("shop", "no spaces", handler).is_err());
         assert_eq!(handlers.names().len(), 2);

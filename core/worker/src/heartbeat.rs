@@ -18,17 +18,20 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Starts the thread. It ends when the process stops; the loops' tracker waits for it.
 pub(crate) fn start(process: &Arc<Process>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| cannot(&error))?;
-    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| cannot(&error))?;
+    let (mut ended, end) = oneshot::channel::<()>();
     let beating = Arc::clone(process);
     std::thread::Builder::new()
         .name("tasker-heartbeat".to_owned())
         .spawn(move || {
-            runtime.block_on(run(beating));
-            // Nobody listens if the worker's runtime ended first.
+            // The worker's runtime may end without a drain, and its handlers with it: then their leases must not be renewed.
+            runtime.block_on(async {
+                tokio::select! {
+                    () = run(beating) => {}
+                    () = ended.closed() => {}
+                }
+            });
+            // Nobody listens if that was so.
             let _ = ended.send(());
         })
         .map_err(|error| cannot(&error))?;
@@ -39,10 +42,7 @@ pub(crate) fn start(process: &Arc<Process>) -> Result<()> {
 }
 
 fn cannot(error: &std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("cannot start the heartbeat's thread: {error}"),
-    )
+    Error::new(ErrorKind::Internal, format!("cannot start the heartbeat's thread: {error}"))
 }
 
 async fn run(process: Arc<Process>) {
@@ -83,12 +83,7 @@ async fn run(process: Arc<Process>) {
     }
 }
 
-async fn beat(
-    process: &Process,
-    conn: &mut Option<PgConnection>,
-    now: Instant,
-    is_idle: bool,
-) -> Result<()> {
+async fn beat(process: &Process, conn: &mut Option<PgConnection>, now: Instant, is_idle: bool) -> Result<()> {
     let lease = process.options.lease;
     let beats = process.leases.beats(now);
     // Until the next heartbeat can say otherwise.
@@ -98,23 +93,12 @@ async fn beat(
             Some(open) => open,
             None => conn.insert(process.engine.open().await?),
         };
-        pgmq::extend(
-            &process.engine,
-            open,
-            process.worker_id,
-            idle_for,
-            &beats,
-            lease,
-        )
-        .await
+        pgmq::extend(&process.engine, open, process.worker_id, idle_for, &beats, lease).await
     };
     // A call that hangs must not keep `lose_expired` from being reached.
-    let answers = tokio::time::timeout(lease / 3, call).await.map_err(|_| {
-        Error::new(
-            ErrorKind::Unavailable,
-            "the heartbeat had no answer in time",
-        )
-    })??;
+    let answers = tokio::time::timeout(lease / 3, call)
+        .await
+        .map_err(|_| Error::new(ErrorKind::Unavailable, "the heartbeat had no answer in time"))??;
     process.leases.renewed(&beats, now + lease);
     for answer in answers {
         match answer {

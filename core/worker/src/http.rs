@@ -21,9 +21,7 @@ pub struct Http {
 
 impl Http {
     pub(crate) fn new(idempotency_key: &str) -> Self {
-        Self {
-            idempotency_key: idempotency_key.to_owned(),
-        }
+        Self { idempotency_key: idempotency_key.to_owned() }
     }
 
     /// Begins a GET request.
@@ -55,10 +53,7 @@ impl Http {
     pub fn request(&self, method: Method, url: impl AsRef<str>) -> Request {
         Request(
             client()
-                .map(|c| {
-                    c.request(method, url.as_ref())
-                        .header("Idempotency-Key", &self.idempotency_key)
-                })
+                .map(|c| c.request(method, url.as_ref()).header("Idempotency-Key", &self.idempotency_key))
                 .map_err(|message| StepFailure::unexpected(message.clone())),
         )
     }
@@ -69,9 +64,7 @@ fn client() -> Result<&'static reqwest::Client, &'static String> {
         .get_or_init(|| {
             // Fails where the application has chosen a provider already, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder()
-                .build()
-                .map_err(|error| format!("the HTTP client cannot be made: {error}"))
+            reqwest::Client::builder().build().map_err(|error| format!("the HTTP client cannot be made: {error}"))
         })
         .as_ref()
 }
@@ -123,8 +116,7 @@ impl Request {
             return Ok(response);
         }
         let text = |name| response.headers().get(name)?.to_str().ok();
-        let retry_after =
-            text(header::RETRY_AFTER).and_then(|after| retry_after(after, text(header::DATE)));
+        let retry_after = text(header::RETRY_AFTER).and_then(|after| retry_after(after, text(header::DATE)));
         let host = response.url().host_str().unwrap_or_default().to_owned();
         let body = response.text().await.unwrap_or_default();
         Err(refusal(status, retry_after, &host, &body))
@@ -132,21 +124,13 @@ impl Request {
 
     /// Sends it and reads the answer as JSON.
     pub async fn send_json<T: serde::de::DeserializeOwned>(self) -> Result<T, StepFailure> {
-        self.send()
-            .await?
-            .json()
-            .await
-            .map_err(|error| broken(&error))
+        self.send().await?.json().await.map_err(|error| broken(&error))
     }
 }
 
 /// Nothing came back, or not what was promised: another attempt may help, unless the request itself is wrong.
 fn broken(error: &reqwest::Error) -> StepFailure {
-    let kind = if error.is_timeout() {
-        ErrorKind::Timeout
-    } else {
-        ErrorKind::Unavailable
-    };
+    let kind = if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Unavailable };
     let code = if error.is_timeout() {
         "HTTP_TIMEOUT"
     } else if error.is_connect() {
@@ -155,8 +139,7 @@ fn broken(error: &reqwest::Error) -> StepFailure {
         "HTTP_ERROR"
     };
     if error.is_builder() {
-        return StepFailure::permanent(format!("the request cannot be sent: {error}"))
-            .code("HTTP_REQUEST");
+        return StepFailure::permanent(format!("the request cannot be sent: {error}")).code("HTTP_REQUEST");
     }
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -168,19 +151,9 @@ fn broken(error: &reqwest::Error) -> StepFailure {
 }
 
 /// The failure that a status stands for.
-fn refusal(
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    host: &str,
-    body: &str,
-) -> StepFailure {
-    let is_retryable =
-        status.is_server_error() || matches!(status.as_u16(), 408) || status.as_u16() == 429;
-    let kind = if is_retryable {
-        ErrorKind::Unavailable
-    } else {
-        ErrorKind::Permanent
-    };
+fn refusal(status: StatusCode, retry_after: Option<Duration>, host: &str, body: &str) -> StepFailure {
+    let is_retryable = status.is_server_error() || matches!(status.as_u16(), 408) || status.as_u16() == 429;
+    let kind = if is_retryable { ErrorKind::Unavailable } else { ErrorKind::Permanent };
     let mut failure = StepFailure::new(kind, format!("{host} answered {status}"))
         .code(format!("HTTP_{}", status.as_u16()))
         .retryable(is_retryable);
@@ -193,8 +166,7 @@ fn refusal(
     }
     let shown = body[..end].replace('\0', "\u{fffd}");
     if !shown.is_empty()
-        && let Ok(details) =
-            Payload::from_value(&serde_json::json!({ "status": status.as_u16(), "body": shown }))
+        && let Ok(details) = Payload::from_value(&serde_json::json!({ "status": status.as_u16(), "body": shown }))
     {
         failure = failure.details(details);
     }
@@ -241,13 +213,55 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let date = "Wed, 21 Oct 2015 07:28:00 GMT";
         assert_eq!(retry_after("90", None), Some(Duration::from_secs(90)));
-        assert_eq!(
-            retry_after("Wed, 21 Oct 2015 07:28:07 GMT", Some(date)),
-            Some(Duration::from_secs(7))
-        );
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:07 GMT", Some(date)), Some(Duration::from_secs(7)));
         let past = "Wed, 21 Oct 2015 07:27:00 GMT";
         assert_eq!(retry_after(past, Some(date)), Some(Duration::ZERO));
         assert_eq!(retry_after(past, None), None);
         assert_eq!(retry_after("soon", Some(date)), None);
+    }
+
+    /// Answers one request with the given text; hands over what it was asked.
+    async fn serve(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/charge", listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = vec![0; 4096];
+            let mut size = 0;
+            while !buffer[..size].windows(4).any(|end| end == b"\r\n\r\n") {
+                size += stream.read(&mut buffer[size..]).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&buffer[..size]).to_lowercase()
+        });
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn requests_carry_the_key_and_refusals_come_back_as_failures() {
+        let http = Http::new("task/charge");
+        let (url, asked) = serve("HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\n{\"a\":1}").await;
+        let body: serde_json::Value = http.get(&url).send_json().await.unwrap();
+        assert_eq!(body["a"], 1);
+        assert!(asked.await.unwrap().contains("idempotency-key: task/charge"));
+
+        let (url, _asked) =
+            serve("HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy").await;
+        let failure = http.post(&url).send().await.unwrap_err();
+        assert_eq!(failure.retry_after_ms, Some(3000));
+        assert!(failure.details.unwrap().get().contains("busy"));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_worth_another_attempt_and_a_bad_address_is_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        drop(listener);
+        let failure = Http::new("k").get(&url).send().await.unwrap_err();
+        assert!(failure.retryable);
+        assert_eq!(failure.code.as_deref(), Some("HTTP_CONNECTION"));
+        let failure = Http::new("k").get("no address").send().await.unwrap_err();
+        assert!(!failure.retryable);
     }
 }

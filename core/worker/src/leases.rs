@@ -71,17 +71,11 @@ impl Leases {
     }
 
     pub(crate) fn is_cancel_requested(&self, lease: &Lease) -> bool {
-        self.lock()
-            .get(lease)
-            .is_some_and(|held| held.is_cancel_requested)
+        self.lock().get(lease).is_some_and(|held| held.is_cancel_requested)
     }
 
     /// Marks outcomes as in flight, or as back again: heartbeats leave the first out.
-    pub(crate) fn mark_settling<'l>(
-        &self,
-        leases: impl IntoIterator<Item = &'l Lease>,
-        is_settling: bool,
-    ) {
+    pub(crate) fn mark_settling<'l>(&self, leases: impl IntoIterator<Item = &'l Lease>, is_settling: bool) {
         let mut held = self.lock();
         for lease in leases {
             if let Some(held) = held.get_mut(lease) {
@@ -155,10 +149,7 @@ impl Leases {
         self.lock()
             .iter()
             .filter(|(_, held)| !held.is_settling && held.beats_until > now)
-            .map(|(lease, held)| Beat {
-                lease: *lease,
-                running: now.duration_since(held.started),
-            })
+            .map(|(lease, held)| Beat { lease: *lease, running: now.duration_since(held.started) })
             .collect()
     }
 
@@ -203,15 +194,7 @@ mod tests {
     use super::*;
 
     fn lease(msg_id: i64) -> Lease {
-        Lease {
-            queue_id: 1,
-            band: 1,
-            msg_id,
-            read_ct: 1,
-            task_id: TaskId::generate(),
-            idx: 0,
-            generation: 0,
-        }
+        Lease { queue_id: 1, band: 1, msg_id, read_ct: 1, task_id: TaskId::generate(), idx: 0, generation: 0 }
     }
 
     #[test]

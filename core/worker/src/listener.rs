@@ -49,28 +49,14 @@ async fn listen(process: &Arc<Process>) -> Result<()> {
 /// Serves queues that appeared since.
 async fn serve_again(process: &Process, wakeups: &mut Wakeups) -> Result<()> {
     let options = &process.options;
-    let queues = process
-        .engine
-        .serve_queues(
-            process.worker_id,
-            &options.kind,
-            &process.handler_ids,
-            &options.queues,
-        )
-        .await?;
+    let queues =
+        process.engine.serve_queues(process.worker_id, &options.kind, &process.handler_ids, &options.queues).await?;
     let known = process.queues();
-    let added: Vec<i32> = queues
-        .iter()
-        .copied()
-        .filter(|id| !known.contains(id))
-        .collect();
+    let added: Vec<i32> = queues.iter().copied().filter(|id| !known.contains(id)).collect();
     if !added.is_empty() {
         wakeups.add(&process.engine, &added).await?;
         tracing::debug!(?added, "serving more queues");
     }
-    *process
-        .queues
-        .write()
-        .unwrap_or_else(PoisonError::into_inner) = queues;
+    *process.queues.write().unwrap_or_else(PoisonError::into_inner) = queues;
     Ok(())
 }

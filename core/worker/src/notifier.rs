@@ -9,11 +9,15 @@ use sqlx::{Executor as _, PgConnection};
 use tasker_engine::{pgmq, to_error};
 use tasker_model::Result;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::process::Process;
 
 /// A queue is notified at most this often.
 const INTERVAL: Duration = Duration::from_millis(2);
+/// While there is always something to tell, everybody who listens is awake already, and each hint costs all of them.
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
+const BUSY: Duration = Duration::from_millis(50);
 /// How long a lost connection is left alone.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -26,26 +30,21 @@ pub(crate) struct Notes {
 
 impl Notes {
     pub(crate) fn add(&self, queue: i32) {
-        let is_new = self
-            .queues
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(queue);
+        let is_new = self.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
         if is_new {
             self.changed.notify_one();
         }
     }
 
     fn take(&self) -> Vec<i32> {
-        std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner))
-            .into_iter()
-            .collect()
+        std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
 }
 
 /// Runs until the process stops. A hint that cannot be sent is dropped: polling finds what it was about.
 pub(crate) async fn run(process: Arc<Process>) {
     let mut conn: Option<PgConnection> = None;
+    let mut last: Option<Instant> = None;
     loop {
         // Cancel safe: a permit of `changed` is kept for the next wait.
         tokio::select! {
@@ -71,6 +70,8 @@ pub(crate) async fn run(process: Arc<Process>) {
             tracing::warn!(%error, "cannot wake other workers; they find the work by polling");
             conn = None;
             PAUSE
+        } else if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < BUSY) {
+            BUSY_INTERVAL
         } else {
             INTERVAL
         };

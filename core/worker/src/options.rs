@@ -48,10 +48,7 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::Invalid, message));
         if self.concurrency == 0 || self.concurrency > 10_000 {
-            return invalid(format!(
-                "concurrency is {}; a worker has 1 to 10000 slots",
-                self.concurrency
-            ));
+            return invalid(format!("concurrency is {}; a worker has 1 to 10000 slots", self.concurrency));
         }
         if self.lease < SHORTEST_LEASE {
             return invalid(format!(
@@ -64,10 +61,7 @@ impl Options {
             return invalid("poll_max must be at least 2 ms".to_owned());
         }
         if self.committers == 0 || self.committers > 64 {
-            return invalid(format!(
-                "committers is {}; a worker has 1 to 64",
-                self.committers
-            ));
+            return invalid(format!("committers is {}; a worker has 1 to 64", self.committers));
         }
         if !["rust", "ruby", "python", "bun", "remote"].contains(&self.kind.as_str()) {
             return invalid(format!(
@@ -87,26 +81,11 @@ mod tests {
     fn the_defaults_are_allowed_and_what_cannot_work_is_not() {
         assert!(Options::default().check().is_ok());
         let wrong = [
-            Options {
-                concurrency: 0,
-                ..Options::default()
-            },
-            Options {
-                lease: Duration::from_secs(1),
-                ..Options::default()
-            },
-            Options {
-                poll_max: Duration::ZERO,
-                ..Options::default()
-            },
-            Options {
-                committers: 0,
-                ..Options::default()
-            },
-            Options {
-                kind: "java".to_owned(),
-                ..Options::default()
-            },
+            Options { concurrency: 0, ..Options::default() },
+            Options { lease: Duration::from_secs(1), ..Options::default() },
+            Options { poll_max: Duration::ZERO, ..Options::default() },
+            Options { committers: 0, ..Options::default() },
+            Options { kind: "java".to_owned(), ..Options::default() },
         ];
         for options in wrong {
             assert!(options.check().is_err(), "{options:?}");

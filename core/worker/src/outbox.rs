@@ -39,11 +39,7 @@ pub(crate) struct Report {
 impl Report {
     /// An outcome of the engine's own, or a release.
     pub(crate) fn of_engine(settlement: Settlement) -> Self {
-        Self {
-            settlement,
-            is_relaxed: false,
-            may_cascade: false,
-        }
+        Self { settlement, is_relaxed: false, may_cascade: false }
     }
 }
 
@@ -61,11 +57,7 @@ impl State {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: Notify::new(),
-            room: Semaphore::new(OUTBOX_SIZE),
-        }
+        Self { state: Mutex::default(), changed: Notify::new(), room: Semaphore::new(OUTBOX_SIZE) }
     }
 }
 
@@ -79,19 +71,13 @@ impl Outbox {
         if let Ok(room) = self.room.acquire().await {
             room.forget();
         }
-        self.add([Entry {
-            report,
-            has_room: true,
-        }]);
+        self.add([Entry { report, has_room: true }]);
     }
 
     /// Adds outcomes of the engine's own at once: their number is bounded by what one claim answers, and a committer that waited for
     /// room would wait for itself.
     pub(crate) fn push_now(&self, reports: impl IntoIterator<Item = Report>) {
-        self.add(reports.into_iter().map(|report| Entry {
-            report,
-            has_room: false,
-        }));
+        self.add(reports.into_iter().map(|report| Entry { report, has_room: false }));
     }
 
     fn add(&self, entries: impl IntoIterator<Item = Entry>) {
@@ -138,35 +124,26 @@ impl Outbox {
         Some(batch)
     }
 
-    /// Ends a batch that [`Outbox::take`] gave.
+    /// Ends a batch that [`Outbox::take`] gave. Wakes nobody: the committer that calls this takes the next one.
     pub(crate) fn done(&self) {
         let mut state = self.lock();
         state.busy = state.busy.saturating_sub(1);
-        if state.is_worth_a_committer() {
-            self.changed.notify_one();
-        }
     }
 
     /// Puts a batch back in front, because the database cannot be reached, and ends it.
     pub(crate) fn put_back(&self, batch: Vec<Report>) {
-        {
-            let mut state = self.lock();
-            for report in batch.into_iter().rev() {
-                state.waiting.push_front(Entry {
-                    report,
-                    has_room: false,
-                });
-            }
+        let mut state = self.lock();
+        for report in batch.into_iter().rev() {
+            state.waiting.push_front(Entry { report, has_room: false });
         }
-        self.done();
+        state.busy = state.busy.saturating_sub(1);
+        // The committer that calls this rests; another one may have a connection.
+        self.changed.notify_one();
     }
 
     /// Says whether an outcome of this lease waits.
     pub(crate) fn holds(&self, lease: &Lease) -> bool {
-        self.lock()
-            .waiting
-            .iter()
-            .any(|entry| entry.report.settlement.lease == *lease)
+        self.lock().waiting.iter().any(|entry| entry.report.settlement.lease == *lease)
     }
 
     /// Says whether nothing waits and no committer is busy.
@@ -178,9 +155,7 @@ impl Outbox {
 
 fn size(settlement: &Settlement) -> usize {
     match &settlement.change {
-        Change::Success { value, metadata } => {
-            value.get().len() + metadata.as_ref().map_or(0, |m| m.get().len())
-        }
+        Change::Success { value, metadata } => value.get().len() + metadata.as_ref().map_or(0, |m| m.get().len()),
         Change::Retry { error, .. }
         | Change::Failure { error }
         | Change::Cancelled { error }
@@ -212,10 +187,7 @@ mod tests {
                 idx: 0,
                 generation: 0,
             },
-            change: Change::Success {
-                value,
-                metadata: None,
-            },
+            change: Change::Success { value, metadata: None },
             duration: None,
         })
     }

@@ -36,14 +36,10 @@ pub fn to_change(
         Outcome::Failure { error } => return Some(failed(error, step, claimed)),
         Outcome::Settled => return None,
         Outcome::Cancelled if is_cancel_requested => {
-            return Some(Change::Cancelled {
-                error: StepFailure::new(ErrorKind::Cancelled, "stopped on request"),
-            });
+            return Some(Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped on request") });
         }
         Outcome::Cancelled => {
-            return Some(Change::Release {
-                reason: "the handler stopped without a result",
-            });
+            return Some(Change::Release { reason: "the handler stopped without a result" });
         }
         Outcome::Decision { .. } => "decision",
         Outcome::Batches { .. } => "batches",
@@ -68,17 +64,13 @@ fn failed(error: StepFailure, step: &RevisionStep, claimed: &Claimed) -> Change 
         return Change::Failure { error };
     }
     let after = error.retry_after_ms.map(std::time::Duration::from_millis);
-    let delay = step
-        .retry
-        .delay(failures, after, rand::rng().random_range(0.0..1.0));
+    let delay = step.retry.delay(failures, after, rand::rng().random_range(0.0..1.0));
     Change::Retry { error, delay }
 }
 
 /// The permanent failure of a result that cannot be stored.
 pub(crate) fn rejected(message: &str) -> Change {
-    Change::Failure {
-        error: tidy(StepFailure::result_rejected(message)),
-    }
+    Change::Failure { error: tidy(StepFailure::result_rejected(message)) }
 }
 
 /// Cuts what only people read, and says that it did.
@@ -104,19 +96,13 @@ fn tidy(mut error: StepFailure) -> StepFailure {
 pub fn refused(reason: Refusal, claimed: &Claimed, revision: Option<&Revision>) -> Change {
     match reason {
         Refusal::Cancelled => Change::Cancelled {
-            error: StepFailure::new(
-                ErrorKind::Cancelled,
-                "the task was ending before this step ran",
-            ),
+            error: StepFailure::new(ErrorKind::Cancelled, "the task was ending before this step ran"),
         },
         Refusal::Deadline => Change::Deadline {
             error: StepFailure::new(
                 ErrorKind::DeadlineExceeded,
                 match claimed.deadline {
-                    Some(deadline) => format!(
-                        "the task was not finished by its deadline {}",
-                        deadline.to_rfc3339()
-                    ),
+                    Some(deadline) => format!("the task was not finished by its deadline {}", deadline.to_rfc3339()),
                     None => "the task was not finished by its deadline".to_owned(),
                 },
             ),
@@ -131,12 +117,8 @@ pub fn refused(reason: Refusal, claimed: &Claimed, revision: Option<&Revision>) 
                 ),
             ),
         },
-        Refusal::NoHandler => Change::Release {
-            reason: "this worker has no such handler",
-        },
-        Refusal::Overflow => Change::Release {
-            reason: "the claim was full",
-        },
+        Refusal::NoHandler => Change::Release { reason: "this worker has no such handler" },
+        Refusal::Overflow => Change::Release { reason: "the claim was full" },
         Refusal::ContextTooLarge => Change::Failure {
             error: StepFailure::new(
                 ErrorKind::ContextTooLarge,
@@ -145,12 +127,10 @@ pub fn refused(reason: Refusal, claimed: &Claimed, revision: Option<&Revision>) 
         },
         Refusal::Unvalidated => match revision.map(|r| r.validate_input(claimed.input.get())) {
             Some(Ok(())) => Change::Validated,
-            Some(Err(error)) => Change::InputInvalid {
-                error: tidy(StepFailure::new(ErrorKind::InputInvalid, error.message)),
-            },
-            None => Change::Release {
-                reason: "the workflow's revision could not be read",
-            },
+            Some(Err(error)) => {
+                Change::InputInvalid { error: tidy(StepFailure::new(ErrorKind::InputInvalid, error.message)) }
+            }
+            None => Change::Release { reason: "the workflow's revision could not be read" },
         },
     }
 }
@@ -164,10 +144,7 @@ mod tests {
 
     fn change(outcome: Outcome, attempt: i32, is_cancel_requested: bool) -> Option<Change> {
         let revision = revision();
-        let claimed = Claimed {
-            attempt,
-            ..claimed(0)
-        };
+        let claimed = Claimed { attempt, ..claimed(0) };
         to_change(outcome, &revision.steps[0], &claimed, is_cancel_requested)
     }
 
@@ -175,16 +152,11 @@ mod tests {
     fn a_failure_is_tried_again_while_attempts_are_left() {
         let failure = || Outcome::failure(StepFailure::unexpected("no"));
         let delays: Vec<_> = (1..=3).map(|n| change(failure(), n, false)).collect();
-        assert!(
-            matches!(&delays[0], Some(Change::Retry { delay, .. }) if *delay >= Duration::from_millis(800))
-        );
+        assert!(matches!(&delays[0], Some(Change::Retry { delay, .. }) if *delay >= Duration::from_millis(800)));
         assert!(matches!(&delays[1], Some(Change::Retry { .. })));
         assert!(matches!(&delays[2], Some(Change::Failure { .. })));
         let permanent = Outcome::failure(StepFailure::permanent("never"));
-        assert!(matches!(
-            change(permanent, 1, false),
-            Some(Change::Failure { .. })
-        ));
+        assert!(matches!(change(permanent, 1, false), Some(Change::Failure { .. })));
         let after = StepFailure::unexpected("later").retry_after(Duration::from_secs(40));
         assert!(
             matches!(change(Outcome::failure(after), 1, false), Some(Change::Retry { delay, .. }) if delay == Duration::from_secs(40))
@@ -230,22 +202,14 @@ mod tests {
         assert!(matches!(of(Refusal::Cancelled), Change::Cancelled { .. }));
         assert!(matches!(of(Refusal::Deadline), Change::Deadline { .. }));
         assert!(matches!(of(Refusal::Paused), Change::Paused));
-        assert!(
-            matches!(of(Refusal::Poison), Change::Failure { error } if error.kind == ErrorKind::Poison)
-        );
+        assert!(matches!(of(Refusal::Poison), Change::Failure { error } if error.kind == ErrorKind::Poison));
         assert!(matches!(of(Refusal::NoHandler), Change::Release { .. }));
         assert!(matches!(of(Refusal::Overflow), Change::Release { .. }));
         assert!(matches!(of(Refusal::Unvalidated), Change::Validated));
         assert!(
             matches!(of(Refusal::ContextTooLarge), Change::Failure { error } if error.kind == ErrorKind::ContextTooLarge)
         );
-        let wrong = Claimed {
-            input: Payload::parse("{\"n\": \"text\"}").unwrap_or_default(),
-            ..claimed.clone()
-        };
-        assert!(matches!(
-            refused(Refusal::Unvalidated, &wrong, Some(&revision)),
-            Change::InputInvalid { .. }
-        ));
+        let wrong = Claimed { input: Payload::parse("{\"n\": \"text\"}").unwrap_or_default(), ..claimed.clone() };
+        assert!(matches!(refused(Refusal::Unvalidated, &wrong, Some(&revision)), Change::InputInvalid { .. }));
     }
 }

@@ -17,6 +17,9 @@ const SHORTEST: Duration = Duration::from_millis(2);
 const QUIET: Duration = Duration::from_mins(2);
 /// The longest pause after that: a timer made elsewhere is due two seconds later at the earliest.
 const LONGEST_QUIET: Duration = Duration::from_secs(2);
+/// A long pause may be longer by this factor: processes that fell silent together do not read together. With it a timer made elsewhere
+/// is still met within 250 ms.
+const LATEST: f64 = 1.1;
 /// How often the internal queue is read while there is work, and while it is quiet.
 const INTERNAL_BUSY: Duration = Duration::from_millis(500);
 const INTERNAL_QUIET: Duration = Duration::from_secs(8);
@@ -57,11 +60,7 @@ struct State {
 
 impl State {
     fn cap(&self, poll_max: Duration, now: Instant) -> Duration {
-        if now.duration_since(self.quiet_since) >= QUIET {
-            poll_max.max(LONGEST_QUIET)
-        } else {
-            poll_max
-        }
+        if now.duration_since(self.quiet_since) >= QUIET { poll_max.max(LONGEST_QUIET) } else { poll_max }
     }
 
     fn next_read(&self, poll_max: Duration, now: Instant) -> Instant {
@@ -71,22 +70,22 @@ impl State {
         let quiet = self.last_read.saturating_duration_since(self.quiet_since);
         let pause = quiet.clamp(SHORTEST, self.cap(poll_max, now).max(SHORTEST));
         let next = self.last_read + pause;
-        self.moments
-            .peek()
-            .map_or(next, |Reverse(moment)| next.min(*moment))
+        self.moments.peek().map_or(next, |Reverse(moment)| next.min(*moment))
     }
 
     fn next_pump(&self, poll_max: Duration, now: Instant) -> Instant {
-        let longest = self.last_pump + self.cap(poll_max, now);
+        // After the latest moment of a read, so that it joins one.
+        let longest = self.last_pump + self.cap(poll_max, now).mul_f64(LATEST);
         self.next_timer.map_or(longest, |timer| timer.min(longest))
     }
 
-    fn next_internal(&self, now: Instant) -> Instant {
+    /// While it is quiet the internal queue joins a read, and is no cause to look by itself.
+    fn next_internal(&self, now: Instant) -> Option<Instant> {
         if self.is_internal_due {
-            return now;
+            return Some(now);
         }
-        let quiet = now.duration_since(self.quiet_since) >= QUIET;
-        self.last_internal + if quiet { INTERNAL_QUIET } else { INTERNAL_BUSY }
+        let is_quiet = now.duration_since(self.quiet_since) >= QUIET;
+        (!is_quiet).then_some(self.last_internal + INTERNAL_BUSY)
     }
 }
 
@@ -180,7 +179,8 @@ impl Pace {
         let is_quiet = now.duration_since(state.quiet_since) >= QUIET;
         let claim = can_claim && state.next_read(max, now) <= now;
         let pump = state.next_pump(max, now) <= now || (claim && is_quiet);
-        let internal = state.next_internal(now) <= now;
+        let internal = state.next_internal(now).is_some_and(|at| at <= now)
+            || (claim && now.duration_since(state.last_internal) >= INTERNAL_QUIET);
         if claim {
             state.is_woken = false;
             state.last_read = now;
@@ -198,11 +198,7 @@ impl Pace {
             state.is_internal_due = false;
             state.last_internal = now;
         }
-        Due {
-            claim,
-            pump,
-            internal,
-        }
+        Due { claim, pump, internal }
     }
 
     /// Waits for the next thing to do, or for news. Cancel safe. A process without free slots waits for other things than reads.
@@ -216,16 +212,14 @@ impl Pace {
 
     fn plan(&self, now: Instant, can_claim: bool) -> Instant {
         let mut state = self.lock();
-        let mut until = state
-            .next_pump(self.poll_max, now)
-            .min(state.next_internal(now));
+        let pump = state.next_pump(self.poll_max, now);
+        let mut until = state.next_internal(now).map_or(pump, |at| at.min(pump));
         if can_claim {
             let read = state.next_read(self.poll_max, now);
             let pause = read.saturating_duration_since(now);
             let is_moment = state.moments.peek().is_some_and(|m| m.0 <= read);
-            // Two processes that fell silent together do not read together.
             let read = if pause > SOON && !is_moment {
-                now + pause.mul_f64(rand::rng().random_range(1.0..1.2))
+                now + pause.mul_f64(rand::rng().random_range(1.0..LATEST))
             } else {
                 read
             };
@@ -283,7 +277,7 @@ mod tests {
         play(&pace, &mut now, Duration::from_mins(3));
         let (reads, looks) = play(&pace, &mut now, Duration::from_mins(1));
         assert!((24..=34).contains(&reads), "{reads}");
-        assert!(looks <= 42, "{looks}");
+        assert!(looks <= 34, "{looks}");
     }
 
     #[test]

@@ -117,10 +117,7 @@ impl Process {
     }
 
     pub(crate) fn queues(&self) -> Vec<i32> {
-        self.queues
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reserves places for one call; none while draining.
@@ -159,20 +156,12 @@ impl Process {
     }
 
     pub(crate) fn exclude_handler(&self, handler_id: i32) {
-        self.excluded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(handler_id, Instant::now());
+        self.excluded.lock().unwrap_or_else(PoisonError::into_inner).insert(handler_id, Instant::now());
     }
 
     /// Acts on an answer: starts what was leased in the reserved places, answers what was refused, tells of what ended and what was
     /// left. `since` is from before the call: leases count from there. Unused places come free at the end.
-    pub(crate) async fn absorb(
-        self: &Arc<Self>,
-        reply: Reply,
-        mut permits: Option<Permits>,
-        since: Instant,
-    ) {
+    pub(crate) async fn absorb(self: &Arc<Self>, reply: Reply, mut permits: Option<Permits>, since: Instant) {
         let oldest = reply.leased.iter().map(|claimed| claimed.age).max();
         if let Some(oldest) = oldest {
             self.has_met_old.store(oldest > OLD, Ordering::Relaxed);
@@ -215,11 +204,7 @@ impl Process {
         }
         let queues = self.queues();
         let is_draining = self.draining.is_cancelled();
-        let free = if is_draining {
-            0
-        } else {
-            i64::try_from(self.slots.free()).unwrap_or(i64::MAX)
-        };
+        let free = if is_draining { 0 } else { i64::try_from(self.slots.free()).unwrap_or(i64::MAX) };
         let mut is_ours = false;
         for (queue, amount) in left {
             let serves = queues.contains(queue);

@@ -16,25 +16,15 @@ pub(crate) struct Revisions {
 
 impl Revisions {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            known: Mutex::default(),
-        }
+        Self { engine, known: Mutex::default() }
     }
 
     pub(crate) fn add(&self, revision_id: i32, revision: Arc<Revision>) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(revision_id, revision);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(revision_id, revision);
     }
 
     pub(crate) fn known(&self, revision_id: i32) -> Option<Arc<Revision>> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&revision_id)
-            .cloned()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&revision_id).cloned()
     }
 
     /// Finds a revision; reads it from the database the first time.
@@ -52,9 +42,7 @@ impl Revisions {
 impl RetryPolicies for Revisions {
     async fn retry(&self, revision_id: i32, idx: i32) -> Result<Retry> {
         let revision = self.get(revision_id).await?;
-        let step = usize::try_from(idx)
-            .ok()
-            .and_then(|at| revision.steps.get(at));
+        let step = usize::try_from(idx).ok().and_then(|at| revision.steps.get(at));
         Ok(step.map_or_else(Retry::default, |step| step.retry))
     }
 }

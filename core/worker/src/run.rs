@@ -38,13 +38,7 @@ impl Process {
         });
     }
 
-    async fn run(
-        self: &Arc<Self>,
-        revision: &Arc<Revision>,
-        claimed: Claimed,
-        permit: Permits,
-        since: Instant,
-    ) {
+    async fn run(self: &Arc<Self>, revision: &Arc<Revision>, claimed: Claimed, permit: Permits, since: Instant) {
         let lease = claimed.lease;
         let token = CancellationToken::new();
         let made = StepContext::make(
@@ -54,11 +48,9 @@ impl Process {
             token.clone(),
             Some(Arc::clone(self)),
         );
-        let (Some(handler), Ok(ctx), Ok(step)) = (
-            self.handlers.get(&claimed.handler_id),
-            made,
-            revision_step(revision, &claimed),
-        ) else {
+        let (Some(handler), Ok(ctx), Ok(step)) =
+            (self.handlers.get(&claimed.handler_id), made, revision_step(revision, &claimed))
+        else {
             tracing::error!(task.id = %lease.task_id, step.idx = lease.idx, "cannot make the input of a step");
             self.exclude_handler(claimed.handler_id);
             self.give_back(&claimed, "the step's input could not be made");
@@ -66,13 +58,7 @@ impl Process {
         };
         let timeout = Duration::from_millis(step.timeout_ms);
         let started = Instant::now();
-        self.leases.add(
-            lease,
-            token,
-            started,
-            since + self.options.lease,
-            timeout + BEATS_AFTER_TIMEOUT,
-        );
+        self.leases.add(lease, token, started, since + self.options.lease, timeout + BEATS_AFTER_TIMEOUT);
         let attempt = tokio::select! {
             attempt = attempt(handler, &ctx) => attempt,
             // Dropping the attempt aborts the handler's task.
@@ -84,8 +70,7 @@ impl Process {
             let is_cancel_requested = self.leases.is_cancel_requested(&lease);
             let change = to_change(attempt.outcome, step, &claimed, is_cancel_requested);
             if let Some(change) = change {
-                self.report(revision, lease, change, started.elapsed())
-                    .await;
+                self.report(revision, lease, change, started.elapsed()).await;
             } else {
                 tracing::error!(task.id = %lease.task_id, step.name = %step.name, "the handler says that it settled its step and did not; it runs again when its lease ends");
                 self.leases.remove(&lease);
@@ -115,15 +100,11 @@ impl Process {
             }
         }
         // Only the success of one branch finds another branch failed and leaves the join to the internal queue.
-        let may_cascade = revision.definition.on_failure == OnFailure::Continue
-            && matches!(change, Change::Success { .. });
+        let may_cascade =
+            revision.definition.on_failure == OnFailure::Continue && matches!(change, Change::Success { .. });
         self.outbox
             .push(Report {
-                settlement: Settlement {
-                    lease,
-                    change,
-                    duration: Some(duration),
-                },
+                settlement: Settlement { lease, change, duration: Some(duration) },
                 is_relaxed: revision.definition.durability == Durability::Relaxed,
                 may_cascade,
             })
@@ -135,9 +116,7 @@ impl Process {
         let (zombie, are_too_many) = self.slots.zombie();
         tracing::warn!(step.id = %ctx.input().step.id, zombies = self.slots.zombies(), "a handler runs on after its timeout; it keeps its slot");
         if are_too_many && !self.draining.is_cancelled() {
-            tracing::error!(
-                "more than half of the slots are held by handlers that do not end; the worker stops"
-            );
+            tracing::error!("more than half of the slots are held by handlers that do not end; the worker stops");
             *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(StopReason::Zombies);
             self.draining.cancel();
             self.overrun.cancel();

@@ -5,13 +5,8 @@ pub async fn wait_for_shutdown_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut term), Ok(mut int)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::error!(
-                "cannot listen for signals; the worker ends only with its process or by a call"
-            );
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            tracing::error!("cannot listen for signals; the worker ends only with its process or by a call");
             return std::future::pending().await;
         };
         // Both are cancel safe; the first one ends the wait.

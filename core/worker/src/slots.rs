@@ -19,11 +19,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn new(size: usize) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(size)),
-            size,
-            zombies: AtomicUsize::new(0),
-        }
+        Self { free: Arc::new(Semaphore::new(size)), size, zombies: AtomicUsize::new(0) }
     }
 
     /// Reserves up to `want` of the free places; nothing where none is free.

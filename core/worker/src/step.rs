@@ -8,8 +8,7 @@ use std::time::Duration;
 use tasker_engine::{Change, Claimed, Engine};
 use tasker_model::input::{StepPart, TaskPart};
 use tasker_model::{
-    Error, ErrorKind, Outcome, Payload, Result, Revision, RevisionStep, StepFailure, StepInput,
-    id::StepRef,
+    Error, ErrorKind, Outcome, Payload, Result, Revision, RevisionStep, StepFailure, StepInput, id::StepRef,
 };
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,21 +20,18 @@ use crate::{Handler, StepContext};
 
 /// Finds a claimed step in its revision.
 pub fn revision_step<'r>(revision: &'r Revision, claimed: &Claimed) -> Result<&'r RevisionStep> {
-    usize::try_from(claimed.lease.idx)
-        .ok()
-        .and_then(|at| revision.steps.get(at))
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!(
-                    "task {} has a step {} that revision {} of {} has not",
-                    claimed.lease.task_id,
-                    claimed.lease.idx,
-                    revision.hash,
-                    revision.definition.reference()
-                ),
-            )
-        })
+    usize::try_from(claimed.lease.idx).ok().and_then(|at| revision.steps.get(at)).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Internal,
+            format!(
+                "task {} has a step {} that revision {} of {} has not",
+                claimed.lease.task_id,
+                claimed.lease.idx,
+                revision.hash,
+                revision.definition.reference()
+            ),
+        )
+    })
 }
 
 /// Builds what the handler is given. Results are keyed by the names of the steps they came from; a skipped one gives null.
@@ -53,14 +49,8 @@ pub fn step_input(revision: &Revision, claimed: &Claimed) -> Result<StepInput> {
             Some((name.clone(), by_idx.remove(parent).unwrap_or_default()))
         })
         .collect();
-    let name = claimed
-        .step_name
-        .clone()
-        .unwrap_or_else(|| step.name.clone());
-    let id = StepRef {
-        task: claimed.lease.task_id,
-        step: name.clone(),
-    };
+    let name = claimed.step_name.clone().unwrap_or_else(|| step.name.clone());
+    let id = StepRef { task: claimed.lease.task_id, step: name.clone() };
     let idempotency_key = match claimed.run {
         0 => id.to_string(),
         run => format!("{id}#{run}"),
@@ -128,16 +118,10 @@ pub(crate) async fn attempt(handler: &Arc<dyn Handler>, ctx: &StepContext) -> At
     let timeout = Duration::from_millis(ctx.input().step.timeout_ms);
     let mut running = spawn(Arc::clone(handler), ctx.clone());
     if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
-        return Attempt {
-            outcome: ended.unwrap_or_else(broken),
-            late: None,
-        };
+        return Attempt { outcome: ended.unwrap_or_else(broken), late: None };
     }
     ctx.token().cancel();
-    Attempt {
-        outcome: Outcome::failure(StepFailure::timeout(timeout)),
-        late: Some(running),
-    }
+    Attempt { outcome: Outcome::failure(StepFailure::timeout(timeout)), late: Some(running) }
 }
 
 fn spawn(handler: Arc<dyn Handler>, ctx: StepContext) -> AbortOnDropHandle<Outcome> {
@@ -149,17 +133,14 @@ fn spawn(handler: Arc<dyn Handler>, ctx: StepContext) -> AbortOnDropHandle<Outco
         step.name = %step.name,
         attempt = step.attempt,
     );
-    AbortOnDropHandle::new(tokio::spawn(
-        async move { handler.call(ctx).await }.instrument(span),
-    ))
+    AbortOnDropHandle::new(tokio::spawn(async move { handler.call(ctx).await }.instrument(span)))
 }
 
 /// A panic is a failed attempt; an aborted task is one that goes back.
 fn broken(error: JoinError) -> Outcome {
     match error.try_into_panic() {
         Ok(panic) => Outcome::failure(
-            StepFailure::unexpected(panic_text(panic.as_ref()).replace('\0', "\u{fffd}"))
-                .class("panic"),
+            StepFailure::unexpected(panic_text(panic.as_ref()).replace('\0', "\u{fffd}")).class("panic"),
         ),
         Err(_) => Outcome::Cancelled,
     }
@@ -190,8 +171,8 @@ steps:
   b: { call: h }
   c: { call: h, after: [b], with: { total: a.total }, config: { rate: 2 } }
 ";
-        let definition = tasker_model::parse::parse(yaml, "w.yaml")
-            .unwrap_or_else(|report| panic!("{}", report.render(false)));
+        let definition =
+            tasker_model::parse::parse(yaml, "w.yaml").unwrap_or_else(|report| panic!("{}", report.render(false)));
         Revision::compile(definition).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
 
@@ -227,12 +208,8 @@ steps:
     #[test]
     fn results_have_the_names_of_their_steps_and_keep_their_text() {
         let revision = revision();
-        let step = Claimed {
-            results: Payload::parse(r#"{"0": {"total": 1.10}}"#).ok(),
-            run: 2,
-            attempt: 3,
-            ..claimed(2)
-        };
+        let step =
+            Claimed { results: Payload::parse(r#"{"0": {"total": 1.10}}"#).ok(), run: 2, attempt: 3, ..claimed(2) };
         let input = step_input(&revision, &step).unwrap();
         assert_eq!(input.results["a"].get(), r#"{"total": 1.10}"#);
         assert!(input.results["b"].is_null());

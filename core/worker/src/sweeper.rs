@@ -19,11 +19,7 @@ const DEEPLY: Duration = Duration::from_hours(1);
 pub(crate) async fn run(process: Arc<Process>) {
     let mut last_deep = Instant::now();
     loop {
-        let pause = if process.pace.quiet_for() >= QUIET_AFTER {
-            QUIET
-        } else {
-            BUSY
-        };
+        let pause = if process.pace.quiet_for() >= QUIET_AFTER { QUIET } else { BUSY };
         let pause = pause.mul_f64(rand::rng().random_range(0.8..1.2));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -45,11 +41,7 @@ async fn sweep(process: &Arc<Process>, is_deep: bool) -> Result<()> {
     let since = Instant::now();
     if let Some((swept, replies)) = process.engine.sweep(&mut conn, &process.revisions).await? {
         if swept.workers > 0 || swept.timed_out > 0 {
-            tracing::info!(
-                workers = swept.workers,
-                timed_out = swept.timed_out,
-                "swept"
-            );
+            tracing::info!(workers = swept.workers, timed_out = swept.timed_out, "swept");
         }
         for reply in replies {
             process.absorb(reply, None, since).await;

@@ -74,8 +74,7 @@ impl StepContext {
         T: Serialize,
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     {
-        self.enter_transaction()
-            .map_err(|phase| TransactionError::Engine(refused(self, phase)))?;
+        self.enter_transaction().map_err(|phase| TransactionError::Engine(refused(self, phase)))?;
         let entered = Entered(self);
         let reply = match self.connection() {
             Some(connection) => self.in_savepoint(&mut *connection.lock().await, work).await,
@@ -111,54 +110,27 @@ impl StepContext {
     }
 
     /// The same inside a transaction that somebody else will end.
-    async fn in_savepoint<T, E, F>(
-        &self,
-        conn: &mut PgConnection,
-        work: F,
-    ) -> Result<Reply, TransactionError<E>>
+    async fn in_savepoint<T, E, F>(&self, conn: &mut PgConnection, work: F) -> Result<Reply, TransactionError<E>>
     where
         T: Serialize,
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     {
         let engine = |e| TransactionError::Engine(to_error("in the step's savepoint", e));
-        conn.execute("savepoint tasker_step")
-            .await
-            .map_err(engine)?;
+        conn.execute("savepoint tasker_step").await.map_err(engine)?;
         let result = match work(&mut *conn).await {
-            Ok(value) => self
-                .settle_in(conn, &value)
-                .await
-                .map_err(TransactionError::Engine),
+            Ok(value) => self.settle_in(conn, &value).await.map_err(TransactionError::Engine),
             Err(error) => Err(TransactionError::Work(error)),
         };
-        let end = if result.is_ok() {
-            "release savepoint tasker_step"
-        } else {
-            "rollback to savepoint tasker_step"
-        };
+        let end = if result.is_ok() { "release savepoint tasker_step" } else { "rollback to savepoint tasker_step" };
         conn.execute(end).await.map_err(engine)?;
         result
     }
 
     async fn settle_in(&self, conn: &mut PgConnection, value: &impl Serialize) -> Result<Reply> {
         let value = Payload::from_value(value)?;
-        check_payload(
-            ErrorKind::ResultRejected,
-            value.get(),
-            RESULT_BYTES,
-            "the result",
-        )?;
+        check_payload(ErrorKind::ResultRejected, value.get(), RESULT_BYTES, "the result")?;
         let worker_id = self.process().map(|process| process.worker_id);
-        let settled = self
-            .engine()
-            .settle_here(
-                conn,
-                self.lease(),
-                &value,
-                self.started().elapsed(),
-                worker_id,
-            )
-            .await;
+        let settled = self.engine().settle_here(conn, self.lease(), &value, self.started().elapsed(), worker_id).await;
         if let Err(error) = &settled
             && error.kind == ErrorKind::LeaseLost
         {
@@ -182,10 +154,6 @@ fn refused(ctx: &StepContext, phase: Phase) -> Error {
             format!("step {step} is settled already; do all its work in one transaction")
         }
     };
-    let kind = if phase == Phase::Forgotten {
-        ErrorKind::LeaseLost
-    } else {
-        ErrorKind::Invalid
-    };
+    let kind = if phase == Phase::Forgotten { ErrorKind::LeaseLost } else { ErrorKind::Invalid };
     Error::new(kind, message)
 }

@@ -73,22 +73,21 @@ impl Worker {
             known.add(done.revision_id, revision);
         }
         let worker_id = engine.start_worker(&describe(&options)).await?;
-        let announced = engine
-            .announce(worker_id, &options.kind, &handlers.names())
-            .await?;
+        let announced = engine.announce(worker_id, &options.kind, &handlers.names()).await;
+        let announced = match announced {
+            Ok(announced) => announced,
+            Err(error) => {
+                // Its row must not look like a worker that lives; the first error is the one to tell.
+                let _ = engine.stop_worker(worker_id).await;
+                return Err(error);
+            }
+        };
         let by_id: HashMap<i32, Arc<dyn Handler>> = announced
             .iter()
-            .filter_map(|one| {
-                Some((
-                    one.handler_id,
-                    Arc::clone(handlers.get(&one.namespace, &one.name)?),
-                ))
-            })
+            .filter_map(|one| Some((one.handler_id, Arc::clone(handlers.get(&one.namespace, &one.name)?))))
             .collect();
         let ids: Vec<i32> = by_id.keys().copied().collect();
-        let queues = engine
-            .serve_queues(worker_id, &options.kind, &ids, &options.queues)
-            .await?;
+        let queues = engine.serve_queues(worker_id, &options.kind, &ids, &options.queues).await?;
         tracing::info!(
             worker.id = worker_id,
             handlers = ids.len(),
@@ -116,22 +115,12 @@ impl Worker {
         let process = &self.process;
         crate::heartbeat::start(process)?;
         for _ in 0..process.options.committers {
-            process
-                .loops
-                .spawn(crate::committer::run(Arc::clone(process)));
+            process.loops.spawn(crate::committer::run(Arc::clone(process)));
         }
-        process
-            .loops
-            .spawn(crate::claimer::run(Arc::clone(process)));
-        process
-            .loops
-            .spawn(crate::listener::run(Arc::clone(process)));
-        process
-            .loops
-            .spawn(crate::notifier::run(Arc::clone(process)));
-        process
-            .loops
-            .spawn(crate::sweeper::run(Arc::clone(process)));
+        process.loops.spawn(crate::claimer::run(Arc::clone(process)));
+        process.loops.spawn(crate::listener::run(Arc::clone(process)));
+        process.loops.spawn(crate::notifier::run(Arc::clone(process)));
+        process.loops.spawn(crate::sweeper::run(Arc::clone(process)));
         // Not tracked: the drain that it begins waits for all that is. It ends when the worker has stopped.
         let worker = self.clone();
         tokio::spawn(async move {
@@ -167,20 +156,14 @@ impl Worker {
         let process = Arc::clone(&self.process);
         let tasks = tasks.to_vec();
         // In a task of its own: a caller that gives up must not leave leased steps that nobody runs.
-        let submitted = self
-            .process
-            .loops
-            .spawn(async move { submit(&process, &tasks).await });
-        submitted.await.unwrap_or_else(|error| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                format!("the submit did not end: {error}"),
-            ))
-        })
+        let submitted = self.process.loops.spawn(async move { submit(&process, &tasks).await });
+        submitted
+            .await
+            .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, format!("the submit did not end: {error}"))))
     }
 
-    /// Waits until a task ends by a call of this process. It may end by another's: poll the database as well. At most 65,536 tasks are
-    /// waited for at once; a further wait never ends by itself.
+    /// Waits until a task ends by a call of this process; one that has just ended is remembered. It may end by another's call: poll the
+    /// database as well. At most 65,536 tasks are waited for at once; a further wait never ends by itself.
     pub fn finished(&self, task: TaskId) -> impl Future<Output = TaskState> + Send + 'static {
         self.process.finishes.wait(task)
     }
@@ -189,10 +172,7 @@ impl Worker {
     /// call waits for the first one, and with a grace of zero also ends its grace.
     pub async fn drain(&self, grace: Duration) -> Drained {
         let process = &self.process;
-        if process
-            .is_drained
-            .swap(true, std::sync::atomic::Ordering::AcqRel)
-        {
+        if process.is_drained.swap(true, std::sync::atomic::Ordering::AcqRel) {
             if grace.is_zero() {
                 process.hurry.cancel();
             }
@@ -204,9 +184,7 @@ impl Worker {
             // It does not panic; if it did, the leases would run out by themselves.
             let _ = drain.await;
         }
-        Drained {
-            released: process.released.load(std::sync::atomic::Ordering::Acquire),
-        }
+        Drained { released: process.released.load(std::sync::atomic::Ordering::Acquire) }
     }
 
     async fn drain_now(&self, grace: Duration) {
@@ -231,15 +209,9 @@ impl Worker {
             let _ = tokio::time::timeout(ABORT, process.steps.wait()).await;
         }
         // What has an outcome is in the outbox; the others go back.
-        let rest: Vec<_> = process
-            .leases
-            .take_rest()
-            .into_iter()
-            .filter(|lease| !process.outbox.holds(lease))
-            .collect();
-        process
-            .released
-            .store(rest.len(), std::sync::atomic::Ordering::Release);
+        let rest: Vec<_> =
+            process.leases.take_rest().into_iter().filter(|lease| !process.outbox.holds(lease)).collect();
+        process.released.store(rest.len(), std::sync::atomic::Ordering::Release);
         for lease in rest {
             process.release(lease, "drain");
         }
@@ -249,25 +221,15 @@ impl Worker {
         }
         process.stopping.cancel();
         process.loops.close();
-        if tokio::time::timeout(LAST_SETTLE, process.loops.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                worker.id = process.worker_id,
-                "a part of the worker did not end in time"
-            );
+        if tokio::time::timeout(LAST_SETTLE, process.loops.wait()).await.is_err() {
+            tracing::warn!(worker.id = process.worker_id, "a part of the worker did not end in time");
         }
         if let Err(error) = process.engine.stop_worker(process.worker_id).await {
             tracing::warn!(%error, worker.id = process.worker_id, "cannot say that the worker stopped; its heartbeat will be missed");
         }
         let released = process.released.load(std::sync::atomic::Ordering::Acquire);
         tracing::info!(worker.id = process.worker_id, released, "worker stopped");
-        process
-            .reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(StopReason::Drained);
+        process.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(StopReason::Drained);
         process.stopped.cancel();
     }
 
@@ -288,11 +250,7 @@ impl Worker {
 
     /// Says why the worker stopped or stops; nothing while it runs.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        *self
-            .process
-            .reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.process.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,12 +259,7 @@ async fn submit(process: &Arc<Process>, tasks: &[Submission]) -> Result<Vec<Subm
     let caller = process.caller(permits.as_ref(), false);
     let since = Instant::now();
     let mut conn = process.engine.acquire().await?;
-    let mut reply = retrying!(
-        process
-            .engine
-            .submit(&mut conn, tasks, None, Root::HandOff(&caller))
-            .await
-    )?;
+    let mut reply = retrying!(process.engine.submit(&mut conn, tasks, None, Root::HandOff(&caller)).await)?;
     if let Some(first) = tasks.iter().filter_map(|task| task.run_at).min() {
         // A task for later is a timer, or a message that is not visible yet: by the database's clock, which is not this machine's.
         let now = clock::now(&mut conn, process.engine.schema()).await?;
@@ -328,10 +281,7 @@ fn describe(options: &Options) -> NewWorker {
         .map_or_else(|_| "localhost".to_owned(), |text| text.trim().to_owned());
     let pid = std::process::id();
     NewWorker {
-        name: options
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("{host}:{pid}")),
+        name: options.name.clone().unwrap_or_else(|| format!("{host}:{pid}")),
         kind: options.kind.clone(),
         host,
         pid: i32::try_from(pid).unwrap_or_default(),

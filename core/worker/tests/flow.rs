@@ -33,15 +33,9 @@ async fn seven_steps_run_in_the_order_of_their_edges() {
     let order = order.lock().unwrap().clone();
     let at = |name: &str| order.iter().position(|step| step == name).unwrap();
     assert_eq!(order.len(), 7);
-    for (before, after) in [
-        ("s0", "s1"),
-        ("s0", "s2"),
-        ("s1", "s3"),
-        ("s2", "s4"),
-        ("s3", "s5"),
-        ("s4", "s5"),
-        ("s5", "s6"),
-    ] {
+    for (before, after) in
+        [("s0", "s1"), ("s0", "s2"), ("s1", "s3"), ("s2", "s4"), ("s3", "s5"), ("s4", "s5"), ("s5", "s6")]
+    {
         assert!(at(before) < at(after), "{order:?}");
     }
     db.close(&worker).await;
@@ -59,11 +53,7 @@ async fn five_hundred_tasks_drain_and_no_step_runs_twice() {
             DAG7,
             slots(50),
             handler(move |ctx| {
-                *counts
-                    .lock()
-                    .unwrap()
-                    .entry(ctx.input().step.id.to_string())
-                    .or_default() += 1;
+                *counts.lock().unwrap().entry(ctx.input().step.id.to_string()).or_default() += 1;
                 let (now, peak) = (Arc::clone(&now), Arc::clone(&peak));
                 async move {
                     peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -75,17 +65,11 @@ async fn five_hundred_tasks_drain_and_no_step_runs_twice() {
         )
         .await;
     let revision = worker.revision_id(&"dag7".parse().unwrap()).unwrap();
-    let tasks: Vec<_> = (0..500)
-        .map(|_| Submission::new(revision, support::json("{}")))
-        .collect();
+    let tasks: Vec<_> = (0..500).map(|_| Submission::new(revision, support::json("{}"))).collect();
     for part in tasks.chunks(100) {
         worker.submit(part).await.unwrap();
     }
-    db.until(
-        "select count(*) from tasker.task where state = 'complete'",
-        500,
-    )
-    .await;
+    db.until("select count(*) from tasker.task where state = 'complete'", 500).await;
     let runs = runs.lock().unwrap().clone();
     assert_eq!(runs.len(), 3500);
     assert!(runs.values().all(|n| *n == 1));
@@ -150,13 +134,8 @@ async fn two_failures_and_then_a_success() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_run_out() {
     let db = db().await;
-    let worker = db
-        .worker(
-            ONE,
-            slots(2),
-            handler(|_| async { Outcome::failure(StepFailure::unexpected("always")) }),
-        )
-        .await;
+    let worker =
+        db.worker(ONE, slots(2), handler(|_| async { Outcome::failure(StepFailure::unexpected("always")) })).await;
     let task = submit(&worker, "one", "{}").await;
     assert_eq!(db.ended(task).await, "failed");
     assert_eq!(db.events(task, "retry").await, 2);
@@ -191,12 +170,7 @@ async fn fail_under(policy: &str) -> String {
                 ok("1")
             }),
         ),
-        (
-            "bad",
-            handler(|_| async {
-                Outcome::failure(StepFailure::permanent("declined").code("CARD_DECLINED"))
-            }),
-        ),
+        ("bad", handler(|_| async { Outcome::failure(StepFailure::permanent("declined").code("CARD_DECLINED")) })),
     ]);
     let worker = db.worker_of(&branches(policy), slots(4), all).await;
     let task = submit(&worker, "branches", "{}").await;
@@ -224,10 +198,7 @@ async fn fail_fast_cancels_what_has_not_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn continue_finishes_the_other_branch_and_skips_the_join() {
-    assert_eq!(
-        fail_under("continue").await,
-        "after_bad skipped, after_good done, bad failed, good done, join skipped"
-    );
+    assert_eq!(fail_under("continue").await, "after_bad skipped, after_good done, bad failed, good done, join skipped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,18 +230,11 @@ async fn one_result_that_the_database_refuses_does_not_harm_the_others() {
     let tasks: Vec<_> = (0..256)
         .map(|n| {
             let value = if n == 77 { "bad" } else { "good" };
-            Submission::new(
-                revision,
-                support::json(&format!("{{\"value\": \"{value}\"}}")),
-            )
+            Submission::new(revision, support::json(&format!("{{\"value\": \"{value}\"}}")))
         })
         .collect();
     let submitted = worker.submit(&tasks).await.unwrap();
-    db.until(
-        "select count(*) from tasker.task where state = 'complete'",
-        255,
-    )
-    .await;
+    db.until("select count(*) from tasker.task where state = 'complete'", 255).await;
     let bad = submitted[77].task_id;
     assert_eq!(db.ended(bad).await, "failed");
     assert_eq!(db.step_error(bad, 0, "kind").await, "result_rejected");
@@ -280,13 +244,7 @@ async fn one_result_that_the_database_refuses_does_not_harm_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_could_not_be_stored_fails_its_step_at_once() {
     let db = db().await;
-    let worker = db
-        .worker(
-            ONE,
-            slots(2),
-            handler(|_| async { ok(&format!("\"{}\"", "x".repeat(300 * 1024))) }),
-        )
-        .await;
+    let worker = db.worker(ONE, slots(2), handler(|_| async { ok(&format!("\"{}\"", "x".repeat(300 * 1024))) })).await;
     let task = submit(&worker, "one", "{}").await;
     assert_eq!(db.ended(task).await, "failed");
     assert_eq!(db.events(task, "retry").await, 0);
@@ -298,23 +256,11 @@ async fn a_result_that_could_not_be_stored_fails_its_step_at_once() {
 async fn an_outcome_of_a_later_version_is_refused_by_name() {
     let db = db().await;
     let worker = db
-        .worker(
-            ONE,
-            slots(2),
-            handler(|_| async {
-                Outcome::Decision {
-                    steps: vec![],
-                    value: support::json("1"),
-                }
-            }),
-        )
+        .worker(ONE, slots(2), handler(|_| async { Outcome::Decision { steps: vec![], value: support::json("1") } }))
         .await;
     let task = submit(&worker, "one", "{}").await;
     assert_eq!(db.ended(task).await, "failed");
-    assert_eq!(
-        db.step_error(task, 0, "code").await,
-        tasker_worker::UNSUPPORTED_OUTCOME
-    );
+    assert_eq!(db.step_error(task, 0, "code").await, tasker_worker::UNSUPPORTED_OUTCOME);
     db.close(&worker).await;
 }
 
@@ -346,13 +292,12 @@ async fn an_input_submitted_in_sql_is_checked_before_any_handler_runs() {
         .await;
     let mut tasks = Vec::new();
     for n in [5, 50] {
-        let id: uuid::Uuid = sqlx::query_scalar(
-            "select task_id from tasker.submit('checked', jsonb_build_object('n', $1::int))",
-        )
-        .bind(n)
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
+        let id: uuid::Uuid =
+            sqlx::query_scalar("select task_id from tasker.submit('checked', jsonb_build_object('n', $1::int))")
+                .bind(n)
+                .fetch_one(&db.pool)
+                .await
+                .unwrap();
         tasks.push(tasker_model::TaskId(id));
     }
     assert_eq!(db.ended(tasks[0]).await, "failed");

@@ -23,25 +23,19 @@ pub(crate) struct Db {
 
 pub(crate) async fn db() -> Db {
     let database = tasker_testkit::database("tasker_worker", async |url| {
-        let engine = Engine::connect(&tasker_engine::Options::new(url))
-            .await
-            .unwrap();
+        let engine = Engine::connect(&tasker_engine::Options::new(url)).await.unwrap();
         engine.migrate().await.unwrap();
         engine.pool().close().await;
     })
     .await;
     let pool = database.pool().await;
     let engine = Engine::from_pool(pool.clone(), Schema::default());
-    Db {
-        database,
-        pool,
-        engine,
-    }
+    Db { database, pool, engine }
 }
 
 pub(crate) fn compile(yaml: &str) -> Arc<Revision> {
-    let definition = tasker_model::parse::parse(yaml, "test.yaml")
-        .unwrap_or_else(|report| panic!("{}", report.render(false)));
+    let definition =
+        tasker_model::parse::parse(yaml, "test.yaml").unwrap_or_else(|report| panic!("{}", report.render(false)));
     Arc::new(Revision::compile(definition).unwrap())
 }
 
@@ -78,18 +72,13 @@ pub(crate) fn ok(text: &str) -> Outcome {
 pub(crate) fn handlers(all: &[(&str, Arc<dyn Handler>)]) -> Handlers {
     let mut handlers = Handlers::default();
     for (name, handler) in all {
-        handlers
-            .insert("default", name, Arc::clone(handler))
-            .unwrap();
+        handlers.insert("default", name, Arc::clone(handler)).unwrap();
     }
     handlers
 }
 
 pub(crate) fn slots(concurrency: usize) -> Options {
-    Options {
-        concurrency,
-        ..Options::default()
-    }
+    Options { concurrency, ..Options::default() }
 }
 
 impl Db {
@@ -98,23 +87,12 @@ impl Db {
         self.worker_of(yaml, options, handlers(&[("h", h)])).await
     }
 
-    pub(crate) async fn worker_of(
-        &self,
-        yaml: &str,
-        options: Options,
-        handlers: Handlers,
-    ) -> Worker {
-        Worker::start(self.engine.clone(), vec![compile(yaml)], handlers, options)
-            .await
-            .unwrap()
+    pub(crate) async fn worker_of(&self, yaml: &str, options: Options, handlers: Handlers) -> Worker {
+        Worker::start(self.engine.clone(), vec![compile(yaml)], handlers, options).await.unwrap()
     }
 
     pub(crate) async fn revision(&self, yaml: &str) -> i32 {
-        self.engine
-            .register(&compile(yaml))
-            .await
-            .unwrap()
-            .revision_id
+        self.engine.register(&compile(yaml)).await.unwrap().revision_id
     }
 
     pub(crate) async fn state(&self, task: TaskId) -> String {
@@ -127,13 +105,11 @@ impl Db {
 
     /// The states of a task's steps by idx, as one line.
     pub(crate) async fn steps(&self, task: TaskId) -> String {
-        sqlx::query_scalar(
-            "select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1",
-        )
-        .bind(task.0)
-        .fetch_one(&self.pool)
-        .await
-        .unwrap()
+        sqlx::query_scalar("select string_agg(state::text, ' ' order by idx) from tasker.step where task_id = $1")
+            .bind(task.0)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     /// How many events of a kind a task has.
@@ -148,16 +124,14 @@ impl Db {
 
     /// A field of a step's stored error.
     pub(crate) async fn step_error(&self, task: TaskId, idx: i32, field: &str) -> String {
-        sqlx::query_scalar::<_, Option<String>>(
-            "select error->>$3 from tasker.step where task_id = $1 and idx = $2",
-        )
-        .bind(task.0)
-        .bind(idx)
-        .bind(field)
-        .fetch_one(&self.pool)
-        .await
-        .unwrap()
-        .unwrap_or_default()
+        sqlx::query_scalar::<_, Option<String>>("select error->>$3 from tasker.step where task_id = $1 and idx = $2")
+            .bind(task.0)
+            .bind(idx)
+            .bind(field)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+            .unwrap_or_default()
     }
 
     /// Waits for a task's end, whoever brings it.
@@ -168,11 +142,7 @@ impl Db {
             if state != "running" {
                 return state;
             }
-            assert!(
-                tokio::time::Instant::now() < end,
-                "task {task} is still running: {}",
-                self.steps(task).await
-            );
+            assert!(tokio::time::Instant::now() < end, "task {task} is still running: {}", self.steps(task).await);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -185,10 +155,7 @@ impl Db {
             if found == expected {
                 return;
             }
-            assert!(
-                tokio::time::Instant::now() < end,
-                "{sql} is {found}, not {expected}"
-            );
+            assert!(tokio::time::Instant::now() < end, "{sql} is {found}, not {expected}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -200,12 +167,11 @@ impl Db {
     }
 
     pub(crate) async fn hold_invariants(&self) {
-        let breaches: Vec<String> = sqlx::query_scalar(
-            "select concat_ws(' ', invariant, task_id, idx, detail) from tasker.check_invariants()",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .unwrap();
+        let breaches: Vec<String> =
+            sqlx::query_scalar("select concat_ws(' ', invariant, task_id, idx, detail) from tasker.check_invariants()")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
         assert!(breaches.is_empty(), "{breaches:#?}");
     }
 }
@@ -213,16 +179,10 @@ impl Db {
 /// Submits one task of the worker's own workflow.
 pub(crate) async fn submit(worker: &Worker, workflow: &str, input: &str) -> TaskId {
     let revision = worker.revision_id(&workflow.parse().unwrap()).unwrap();
-    worker
-        .submit(&[Submission::new(revision, json(input))])
-        .await
-        .unwrap()[0]
-        .task_id
+    worker.submit(&[Submission::new(revision, json(input))]).await.unwrap()[0].task_id
 }
 
 /// Waits for the end of a task that this worker brings.
 pub(crate) async fn finished(worker: &Worker, task: TaskId) -> TaskState {
-    tokio::time::timeout(PATIENCE, worker.finished(task))
-        .await
-        .unwrap()
+    tokio::time::timeout(PATIENCE, worker.finished(task)).await.unwrap()
 }
