@@ -7,12 +7,18 @@
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
-use tasker_engine::{Engine, Options, Schema};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tasker_engine::{Engine, Options, Schema, to_error};
 use tasker_model::{Error, ErrorKind, Result, nearest};
 
 use crate::args::Global;
+
+/// How long the database may take to answer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The file.
 const FILE: &str = "tasker.toml";
@@ -226,6 +232,7 @@ impl Config {
 
     /// Connects to the database at `url` with everything else as configured.
     pub(crate) async fn connect_to(&self, url: String) -> Result<Engine> {
+        check_reachable(&url).await?;
         let mut options = Options::new(url);
         options.schema = self.schema()?;
         options.pool_size = self.number("pool_size")?;
@@ -266,6 +273,34 @@ impl Config {
             })
             .collect()
     }
+}
+
+/// Makes one connection for the sake of its error: a pool tries again and again, then says only that time ran out.
+async fn check_reachable(url: &str) -> Result<()> {
+    let refuse = |error: sqlx::Error| {
+        let shown = without_password(url);
+        to_error(&format!("connecting to {shown}"), error)
+    };
+    let is_ours = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    let options = url.parse::<PgConnectOptions>().ok().filter(|_| is_ours);
+    let options = options.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "the database's address is not a postgres:// URL: {}",
+                without_password(url)
+            ),
+        )
+    })?;
+    let connection = tokio::time::timeout(CONNECT_PATIENCE, options.connect())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(refuse)?;
+    // It served its purpose.
+    let _ = connection.close().await;
+    Ok(())
 }
 
 /// Warns of variables that look like a setting and are none.

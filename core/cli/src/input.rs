@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn wrong_inputs_are_refused_with_the_reason() {
         for (input, set, says) in [
-            ("{", &[][..], "JSON"),
+            ("{", &[][..], "a key in double quotes"),
             (r#"{"a":"\u0000"}"#, &[], "u0000"),
             (r#"{"a":1}"#, &["a.b=1"], "no object"),
             ("{}", &["novalue"], "name=value"),

@@ -1,0 +1,9 @@
+//! The program against a real database.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod dev;
+mod journey;
+mod json;
+mod program;
+mod rows;
+mod worker;
