@@ -64,9 +64,7 @@ impl Context {
             return Ok(());
         }
         if !self.may_ask {
-            return Err(Failure::NeedsDecision(format!(
-                "{question} Say so with --yes"
-            )));
+            return Err(Failure::NeedsDecision(format!("{question} Say so with --yes")));
         }
         if let Ok(true) = inquire::Confirm::new(question).with_default(false).prompt() {
             return Ok(());
@@ -76,12 +74,7 @@ impl Context {
     }
 
     /// Takes an answer from its option, or asks for it; fails with exit code 3 where nobody can give it.
-    pub(crate) fn answer(
-        &self,
-        given: Option<String>,
-        option: &str,
-        question: &str,
-    ) -> Outcome<String> {
+    pub(crate) fn answer(&self, given: Option<String>, option: &str, question: &str) -> Outcome<String> {
         let given = given.filter(|text| !text.trim().is_empty());
         if let Some(text) = given {
             return Ok(text);
@@ -92,8 +85,6 @@ impl Context {
         {
             return Ok(text);
         }
-        Err(Failure::NeedsDecision(format!(
-            "{question} Say so with {option} TEXT"
-        )))
+        Err(Failure::NeedsDecision(format!("{question} Say so with {option} TEXT")))
     }
 }

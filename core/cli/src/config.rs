@@ -1,8 +1,5 @@
 //! The configuration: defaults, then tasker.toml, then `TASKER_*`, then arguments. The only place that reads the environment.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the one place of this program that reads the environment"
-)]
+#![expect(clippy::disallowed_methods, reason = "the one place of this program that reads the environment")]
 
 use std::env;
 use std::fmt;
@@ -28,11 +25,7 @@ const SETTINGS: [(&str, &str, &str); 6] = [
     ("database_url", "", "the database, postgres://..."),
     ("schema", "tasker", "the schema that holds Tasker's tables"),
     ("pool_size", "10", "the most connections of one process"),
-    (
-        "dev_worker",
-        "",
-        "the command that runs this project's handlers",
-    ),
+    ("dev_worker", "", "the command that runs this project's handlers"),
     ("log", "warn", "what is logged, in the syntax of RUST_LOG"),
     ("log_format", "text", "text or json"),
 ];
@@ -98,19 +91,12 @@ impl Config {
             .as_deref()
             .and_then(Path::parent)
             .map(Path::to_owned)
-            .or_else(|| {
-                find_up(&here, ".tasker").and_then(|path| path.parent().map(Path::to_owned))
-            })
+            .or_else(|| find_up(&here, ".tasker").and_then(|path| path.parent().map(Path::to_owned)))
             .unwrap_or(here);
         let mut config = Self {
             settings: SETTINGS
                 .iter()
-                .map(|&(name, value, about)| Setting {
-                    name,
-                    about,
-                    value: value.to_owned(),
-                    origin: Origin::Default,
-                })
+                .map(|&(name, value, about)| Setting { name, about, value: value.to_owned(), origin: Origin::Default })
                 .collect(),
             project,
         };
@@ -118,10 +104,9 @@ impl Config {
             config.read_file(&file)?;
         }
         config.read_environment();
-        for (name, argument, value) in [
-            ("database_url", "--database-url", &global.database_url),
-            ("schema", "--schema", &global.schema),
-        ] {
+        for (name, argument, value) in
+            [("database_url", "--database-url", &global.database_url), ("schema", "--schema", &global.schema)]
+        {
             if let Some(value) = value {
                 config.set(name, value, Origin::Argument(argument));
             }
@@ -132,11 +117,8 @@ impl Config {
     fn read_file(&mut self, path: &Path) -> Result<()> {
         let refuse = |message: String| Error::new(ErrorKind::Invalid, message);
         let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| refuse(format!("cannot read {shown}: {error}")))?;
-        let values: toml::Table = text
-            .parse()
-            .map_err(|error| refuse(format!("{shown} is not TOML: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| refuse(format!("cannot read {shown}: {error}")))?;
+        let values: toml::Table = text.parse().map_err(|error| refuse(format!("{shown} is not TOML: {error}")))?;
         for (key, value) in values {
             let Some((name, ..)) = SETTINGS.iter().find(|(name, ..)| *name == key) else {
                 let names = SETTINGS.iter().map(|(name, ..)| *name);
@@ -165,11 +147,7 @@ impl Config {
 
     fn read_environment(&mut self) {
         if let Some(url) = variable("DATABASE_URL") {
-            self.set(
-                "database_url",
-                &url,
-                Origin::Variable("DATABASE_URL".to_owned()),
-            );
+            self.set("database_url", &url, Origin::Variable("DATABASE_URL".to_owned()));
         }
         for (name, ..) in SETTINGS {
             let key = format!("TASKER_{}", name.to_uppercase());
@@ -207,21 +185,15 @@ impl Config {
 
     /// Returns the database's URL: the configured one, else that of a running `tasker dev`.
     pub(crate) fn database_url(&self) -> Result<(String, Origin)> {
-        if let Some(setting) = self
-            .settings
-            .iter()
-            .find(|s| s.name == "database_url" && !s.value.is_empty())
-        {
+        if let Some(setting) = self.settings.iter().find(|s| s.name == "database_url" && !s.value.is_empty()) {
             return Ok((setting.value.clone(), setting.origin.clone()));
         }
-        tasker_postgres::Postgres::running(&self.data_dir())
-            .map(|url| (url, Origin::Dev))
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unavailable,
-                    "no database: set DATABASE_URL, give --database-url, or start one with: tasker dev",
-                )
-            })
+        tasker_postgres::Postgres::running(&self.data_dir()).map(|url| (url, Origin::Dev)).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unavailable,
+                "no database: set DATABASE_URL, give --database-url, or start one with: tasker dev",
+            )
+        })
     }
 
     /// Connects to the database.
@@ -242,15 +214,9 @@ impl Config {
     /// Returns a setting that is a number of at least 1.
     pub(crate) fn number(&self, name: &str) -> Result<u32> {
         let text = self.get(name).unwrap_or_default();
-        text.parse()
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Invalid,
-                    format!("`{name}` must be a whole number of at least 1, not `{text}`"),
-                )
-            })
+        text.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("`{name}` must be a whole number of at least 1, not `{text}`"))
+        })
     }
 
     /// Lists all settings to be shown.
@@ -259,8 +225,7 @@ impl Config {
             .iter()
             .map(|setting| {
                 let (value, origin) = if setting.name == "database_url" {
-                    self.database_url()
-                        .unwrap_or_else(|_| (String::new(), Origin::Default))
+                    self.database_url().unwrap_or_else(|_| (String::new(), Origin::Default))
                 } else {
                     (setting.value.clone(), setting.origin.clone())
                 };
@@ -281,17 +246,12 @@ async fn check_reachable(url: &str) -> Result<()> {
         let shown = without_password(url);
         to_error(&format!("connecting to {shown}"), error)
     };
-    let is_ours = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
+    let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     let options = url.parse::<PgConnectOptions>().ok().filter(|_| is_ours);
     let options = options.ok_or_else(|| {
         Error::new(
             ErrorKind::Invalid,
-            format!(
-                "the database's address is not a postgres:// URL: {}",
-                without_password(url)
-            ),
+            format!("the database's address is not a postgres:// URL: {}", without_password(url)),
         )
     })?;
     let connection = tokio::time::timeout(CONNECT_PATIENCE, options.connect())
@@ -305,12 +265,7 @@ async fn check_reachable(url: &str) -> Result<()> {
 
 /// Warns of variables that look like a setting and are none.
 pub(crate) fn unknown_variables() -> Vec<String> {
-    let names = || {
-        SETTINGS
-            .iter()
-            .map(|(name, ..)| *name)
-            .chain(OTHER_VARIABLES)
-    };
+    let names = || SETTINGS.iter().map(|(name, ..)| *name).chain(OTHER_VARIABLES);
     env::vars_os()
         .filter_map(|(name, _)| {
             let key = name.to_str()?.strip_prefix("TASKER_")?.to_lowercase();
@@ -318,10 +273,7 @@ pub(crate) fn unknown_variables() -> Vec<String> {
                 return None;
             }
             let near = nearest(&key, names())?.to_uppercase();
-            Some(format!(
-                "warning: TASKER_{} is no setting; did you mean TASKER_{near}?",
-                key.to_uppercase()
-            ))
+            Some(format!("warning: TASKER_{} is no setting; did you mean TASKER_{near}?", key.to_uppercase()))
         })
         .collect()
 }
@@ -341,9 +293,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn find_up(from: &Path, name: &str) -> Option<PathBuf> {
-    from.ancestors()
-        .map(|directory| directory.join(name))
-        .find(|path| path.exists())
+    from.ancestors().map(|directory| directory.join(name)).find(|path| path.exists())
 }
 
 fn line_of(text: &str, key: &str) -> usize {

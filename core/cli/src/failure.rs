@@ -36,7 +36,8 @@ impl Failure {
             Self::Told(_) => return,
         };
         if format == Format::Json {
-            let error = serde_json::json!({ "error": { "kind": kind, "message": message, "exit_code": self.exit_code() } });
+            let error =
+                serde_json::json!({ "error": { "kind": kind, "message": message, "exit_code": self.exit_code() } });
             eprintln!("{error}");
         } else {
             eprintln!("error[{kind}]: {message}");
@@ -57,11 +58,7 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 
 /// Makes an error about a file.
 pub(crate) fn file_error(doing: &str, path: &std::path::Path, error: std::io::Error) -> Failure {
-    let kind = if error.kind() == std::io::ErrorKind::NotFound {
-        ErrorKind::NotFound
-    } else {
-        ErrorKind::Invalid
-    };
+    let kind = if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Invalid };
     let message = format!("{doing} {}: {error}", path.display());
     Failure::Error(Error::new(kind, message).caused_by(error))
 }

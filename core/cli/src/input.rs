@@ -62,9 +62,7 @@ fn read_file(path: &Path) -> Outcome<String> {
 fn read_limited(from: impl Read, name: &str) -> Outcome<String> {
     let mut bytes = Vec::new();
     let limit = INPUT_BYTES as u64 + 1;
-    from.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| invalid(format!("cannot read {name}: {error}")))?;
+    from.take(limit).read_to_end(&mut bytes).map_err(|error| invalid(format!("cannot read {name}: {error}")))?;
     if bytes.len() > INPUT_BYTES {
         let message = format!(
             "the input in {name} has more than {INPUT_BYTES} bytes; store the data elsewhere and pass a reference to it"
@@ -96,14 +94,9 @@ fn assign(root: &RawValue, path: &[&str], value: &RawValue, field: &str) -> Outc
     let [first, rest @ ..] = path else {
         return Ok(value.to_owned());
     };
-    let mut object: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(root.get()).map_err(|_| {
-            invalid(format!(
-                "--set {field}: `{first}` would be set in something that is no object"
-            ))
-        })?;
-    let empty =
-        RawValue::from_string("{}".to_owned()).map_err(|error| invalid(error.to_string()))?;
+    let mut object: BTreeMap<String, Box<RawValue>> = serde_json::from_str(root.get())
+        .map_err(|_| invalid(format!("--set {field}: `{first}` would be set in something that is no object")))?;
+    let empty = RawValue::from_string("{}".to_owned()).map_err(|error| invalid(error.to_string()))?;
     let child = object.get(*first).unwrap_or(&empty);
     let changed = assign(child, rest, value, field)?;
     object.insert((*first).to_owned(), changed);
@@ -116,25 +109,16 @@ mod tests {
 
     fn built(input: &str, set: &[&str]) -> String {
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-        read_input(Some(input), &set)
-            .expect("a good input")
-            .get()
-            .to_owned()
+        read_input(Some(input), &set).expect("a good input").get().to_owned()
     }
 
     #[test]
     fn fields_are_set_without_touching_numbers() {
         assert_eq!(
-            built(
-                r#"{"total": 9007199254740993, "price":1.10}"#,
-                &["name=Ada", "n=3", "deep.er=[1.50]"]
-            ),
+            built(r#"{"total": 9007199254740993, "price":1.10}"#, &["name=Ada", "n=3", "deep.er=[1.50]"]),
             r#"{"deep":{"er":[1.50]},"n":3,"name":"Ada","price":1.10,"total":9007199254740993}"#
         );
-        assert_eq!(
-            built("{}", &["a={\"b\":1}", "a.c=x=y"]),
-            r#"{"a":{"b":1,"c":"x=y"}}"#
-        );
+        assert_eq!(built("{}", &["a={\"b\":1}", "a.c=x=y"]), r#"{"a":{"b":1,"c":"x=y"}}"#);
     }
 
     #[test]
@@ -148,10 +132,7 @@ mod tests {
         ] {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
             let failure = read_input(Some(input), &set).expect_err("refused");
-            assert!(
-                format!("{failure:?}").contains(says),
-                "{input}: {failure:?}"
-            );
+            assert!(format!("{failure:?}").contains(says), "{input}: {failure:?}");
         }
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(INPUT_BYTES));
         assert!(read_input(Some(&large), &[]).is_err());

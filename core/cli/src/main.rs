@@ -55,21 +55,14 @@ fn run(cli: Cli) -> Outcome {
 
 fn start_log(config: &Config) -> Outcome {
     let filter = config.get("log").unwrap_or("warn");
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
-        invalid(format!(
-            "`log` is not a filter: {error}; try `info` or `tasker_engine=debug`"
-        ))
-    })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| invalid(format!("`log` is not a filter: {error}; try `info` or `tasker_engine=debug`")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.get("log_format") {
         Some("json") => builder.json().init(),
         Some("text") | None => builder.init(),
         Some(other) => {
-            return Err(invalid(format!(
-                "`log_format` must be text or json, not `{other}`"
-            )));
+            return Err(invalid(format!("`log_format` must be text or json, not `{other}`")));
         }
     }
     Ok(())

@@ -23,19 +23,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(format: Format, no_color: bool) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        Self {
-            format,
-            is_terminal,
-            is_colored: is_terminal && !no_color,
-        }
+        Self { format, is_terminal, is_colored: is_terminal && !no_color }
     }
 
     /// Writes data: as JSON, or as the text that `for_people` makes of it.
-    pub(crate) fn show<T: Serialize + ?Sized>(
-        self,
-        value: &T,
-        for_people: impl FnOnce(&T) -> String,
-    ) {
+    pub(crate) fn show<T: Serialize + ?Sized>(self, value: &T, for_people: impl FnOnce(&T) -> String) {
         match self.format {
             // Our own rows and payloads, which always serialise.
             Format::Json => line(&serde_json::to_string_pretty(value).unwrap_or_default()),
@@ -45,11 +37,7 @@ impl Output {
 
     /// Paints a text where colours are welcome.
     pub(crate) fn paint(self, color: Color, text: &str) -> String {
-        if self.is_colored {
-            format!("\x1b[{}m{text}\x1b[0m", color as u8)
-        } else {
-            text.to_owned()
-        }
+        if self.is_colored { format!("\x1b[{}m{text}\x1b[0m", color as u8) } else { text.to_owned() }
     }
 }
 
@@ -100,10 +88,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> Str
 }
 
 fn trim_lines(text: &str) -> String {
-    text.lines()
-        .map(str::trim_end)
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a time of the database, to the second.
@@ -139,12 +124,7 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
 
 /// Takes the message out of a stored error, on one line.
 pub(crate) fn error_message(error: &Payload) -> String {
-    let part = |name: &str| {
-        error
-            .at(&[name])
-            .and_then(|text| text.to::<String>().ok())
-            .filter(|text| !text.is_empty())
-    };
+    let part = |name: &str| error.at(&[name]).and_then(|text| text.to::<String>().ok()).filter(|text| !text.is_empty());
     let message = part("message").unwrap_or_else(|| error.get().to_owned());
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match part("code") {
@@ -183,8 +163,7 @@ mod tests {
     #[test]
     fn a_stored_error_becomes_one_line() {
         let error =
-            Payload::parse(r#"{"kind":"permanent","code":"CARD_DECLINED","message":"no\n money"}"#)
-                .expect("JSON");
+            Payload::parse(r#"{"kind":"permanent","code":"CARD_DECLINED","message":"no\n money"}"#).expect("JSON");
         assert_eq!(error_message(&error), "CARD_DECLINED: no money");
         assert_eq!(error_message(&Payload::parse("17").expect("JSON")), "17");
     }

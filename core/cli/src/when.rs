@@ -10,14 +10,9 @@ use crate::failure::{Outcome, invalid};
 
 /// Reads a duration such as `30s` or `1h30m`; at most a year.
 pub(crate) fn duration(option: &str, text: &str) -> Outcome<Duration> {
-    parse_duration(text)
-        .map(Duration::from_millis)
-        .filter(|duration| *duration <= LONGEST_DELAY)
-        .ok_or_else(|| {
-            invalid(format!(
-                "{option}: `{text}` is no duration; write one such as 250ms, 30s, 5m or 1h30m, at most 366d"
-            ))
-        })
+    parse_duration(text).map(Duration::from_millis).filter(|duration| *duration <= LONGEST_DELAY).ok_or_else(|| {
+        invalid(format!("{option}: `{text}` is no duration; write one such as 250ms, 30s, 5m or 1h30m, at most 366d"))
+    })
 }
 
 /// Returns the time `duration` after `now`.
@@ -31,9 +26,7 @@ pub(crate) fn since(text: &str, now: DateTime<Utc>) -> Outcome<DateTime<Utc>> {
         return Ok(at.to_utc());
     }
     let ago = parse_duration(text).ok_or_else(|| {
-        invalid(format!(
-            "--since: `{text}` is neither a duration such as 2h nor a time such as 2026-01-31T12:00:00Z"
-        ))
+        invalid(format!("--since: `{text}` is neither a duration such as 2h nor a time such as 2026-01-31T12:00:00Z"))
     })?;
     Ok(now - TimeDelta::from_std(Duration::from_millis(ago)).unwrap_or_default())
 }

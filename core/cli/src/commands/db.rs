@@ -33,11 +33,8 @@ async fn migrate(context: &Context) -> Outcome {
     let engine = context.config.connect().await?;
     let before = engine.installation().await?;
     engine.migrate().await?;
-    let applied: Vec<_> = before
-        .pending
-        .iter()
-        .map(|(version, name)| json!({ "version": version, "name": name }))
-        .collect();
+    let applied: Vec<_> =
+        before.pending.iter().map(|(version, name)| json!({ "version": version, "name": name })).collect();
     let value = json!({
         "schema": engine.schema().as_str(),
         "applied": applied,
@@ -48,11 +45,8 @@ async fn migrate(context: &Context) -> Outcome {
         if before.is_current() {
             return format!("schema {schema} was up to date");
         }
-        let mut lines: Vec<String> = before
-            .pending
-            .iter()
-            .map(|(version, name)| format!("applied {version:04} {name}"))
-            .collect();
+        let mut lines: Vec<String> =
+            before.pending.iter().map(|(version, name)| format!("applied {version:04} {name}")).collect();
         if !before.functions_current {
             lines.push("renewed the functions".to_owned());
         }
@@ -66,10 +60,7 @@ async fn status(context: &Context) -> Outcome {
     let engine = context.config.connect().await?;
     let found = engine.installation().await?;
     let list = |migrations: &[(i64, String)]| -> Vec<_> {
-        migrations
-            .iter()
-            .map(|(version, name)| json!({ "version": version, "name": name }))
-            .collect()
+        migrations.iter().map(|(version, name)| json!({ "version": version, "name": name })).collect()
     };
     let value = json!({
         "schema": engine.schema().as_str(),
@@ -85,32 +76,10 @@ async fn status(context: &Context) -> Outcome {
 
 fn describe(engine: &Engine, found: &Installation) -> String {
     let mut lines: Vec<String> = Vec::new();
-    lines.extend(
-        found
-            .applied
-            .iter()
-            .map(|(version, name)| format!("{version:04} {name}: applied")),
-    );
-    lines.extend(
-        found
-            .pending
-            .iter()
-            .map(|(version, name)| format!("{version:04} {name}: pending")),
-    );
-    lines.extend(
-        found
-            .unknown
-            .iter()
-            .map(|version| format!("{version:04}: unknown to this program, which is older")),
-    );
-    lines.push(format!(
-        "functions: {}",
-        if found.functions_current {
-            "current"
-        } else {
-            "of another version"
-        }
-    ));
+    lines.extend(found.applied.iter().map(|(version, name)| format!("{version:04} {name}: applied")));
+    lines.extend(found.pending.iter().map(|(version, name)| format!("{version:04} {name}: pending")));
+    lines.extend(found.unknown.iter().map(|version| format!("{version:04}: unknown to this program, which is older")));
+    lines.push(format!("functions: {}", if found.functions_current { "current" } else { "of another version" }));
     let schema = engine.schema();
     lines.push(if found.is_current() {
         format!("schema {schema} is up to date")
@@ -125,17 +94,12 @@ fn describe(engine: &Engine, found: &Installation) -> String {
 async fn reset(context: &Context) -> Outcome {
     let (url, _) = context.config.database_url()?;
     let schema = context.config.schema()?;
-    context.confirm(&format!(
-        "This deletes schema {schema} of {} with every task in it.",
-        without_password(&url)
-    ))?;
+    context.confirm(&format!("This deletes schema {schema} of {} with every task in it.", without_password(&url)))?;
     let engine = context.config.connect().await?;
     engine.uninstall().await?;
     engine.migrate().await?;
     let value = json!({ "schema": schema.as_str(), "reset": true });
-    context.output.show(&value, |_| {
-        format!("schema {schema} was deleted and installed anew")
-    });
+    context.output.show(&value, |_| format!("schema {schema} was deleted and installed anew"));
     Ok(())
 }
 
@@ -145,11 +109,7 @@ async fn test_mode(context: &Context, on: bool) -> Outcome {
     let mut conn = engine.acquire().await?;
     clock::set_test_mode(&mut conn, engine.schema(), on).await?;
     context.output.show(&json!({ "test_mode": on }), |_| {
-        if on {
-            "tests may run in this database".to_owned()
-        } else {
-            "tests may not run in this database".to_owned()
-        }
+        if on { "tests may run in this database".to_owned() } else { "tests may not run in this database".to_owned() }
     });
     if on {
         talk("a test session can shift its own clock; do not do this to a database in production");

@@ -56,9 +56,7 @@ async fn serve(
     let engine = context.config.connect_to(url.to_owned()).await?;
     engine.migrate().await?;
     talk(format!("schema {} is up to date", engine.schema()));
-    context
-        .output
-        .show(&json!({ "database_url": url }), |_| url.to_owned());
+    context.output.show(&json!({ "database_url": url }), |_| url.to_owned());
     let mut worker = start_worker(context, args, url)?;
     let end = supervise(args, signals, postgres, url, &engine, worker.as_mut()).await?;
     if let Some(worker) = &mut worker
@@ -92,10 +90,7 @@ async fn database(context: &Context, args: &DevArgs) -> Outcome<(Option<Postgres
         talk(format!("database {}", crate::config::without_password(url)));
         return Ok((None, url.to_owned()));
     }
-    let data_dir = args
-        .data_dir
-        .clone()
-        .unwrap_or_else(|| context.config.data_dir());
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| context.config.data_dir());
     let mut options = tasker_postgres::Options::new(&data_dir);
     options.port = args.port;
     talk(format!("starting PostgreSQL in {}", data_dir.display()));
@@ -103,11 +98,7 @@ async fn database(context: &Context, args: &DevArgs) -> Outcome<(Option<Postgres
     let postgres = started
         .map_err(|error| invalid(format!("starting PostgreSQL: {error}")))?
         .map_err(|error| refused(&data_dir, error))?;
-    talk(format!(
-        "PostgreSQL {} on port {}",
-        postgres.version(),
-        postgres.port()
-    ));
+    talk(format!("PostgreSQL {} on port {}", postgres.version(), postgres.port()));
     let url = postgres.url().to_owned();
     Ok((Some(postgres), url))
 }
@@ -125,9 +116,7 @@ fn refused(data_dir: &Path, error: tasker_postgres::Error) -> Failure {
         }
         _ => "",
     };
-    Error::new(kind, format!("{error}{hint}"))
-        .caused_by(error)
-        .into()
+    Error::new(kind, format!("{error}{hint}")).caused_by(error).into()
 }
 
 /// Starts the worker that tasker.toml names, or that of a Rust project.
@@ -200,9 +189,7 @@ async fn ended(worker: &mut Option<&mut WorkerProcess>) -> Outcome<std::process:
 /// Says whether a worker has registered since then. One that cannot be asked about now is asked about again.
 async fn has_worker_since(engine: &Engine, begun: chrono::DateTime<chrono::Utc>) -> bool {
     engine.workers(false).await.is_ok_and(|workers| {
-        workers
-            .iter()
-            .any(|worker| worker.state == WorkerState::Live && worker.started_at >= begun)
+        workers.iter().any(|worker| worker.state == WorkerState::Live && worker.started_at >= begun)
     })
 }
 
@@ -222,11 +209,7 @@ async fn stop(postgres: Postgres) -> Outcome {
     let stopped = tokio::task::spawn_blocking(move || postgres.stop()).await;
     stopped
         .map_err(|error| invalid(format!("stopping PostgreSQL: {error}")))?
-        .map_err(|error| {
-            Error::new(ErrorKind::Internal, error.to_string())
-                .caused_by(error)
-                .into()
-        })
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).caused_by(error).into())
 }
 
 /// The signals that ask for the end.
@@ -237,13 +220,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Outcome<Self> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| invalid(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
+        let listen = |kind| signal(kind).map_err(|error| invalid(format!("cannot listen for signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
     async fn next(&mut self) {

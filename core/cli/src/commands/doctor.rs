@@ -38,46 +38,26 @@ struct Check {
 }
 
 fn ok(check: &'static str, found: impl Into<String>) -> Check {
-    Check {
-        name: check,
-        status: Status::Ok,
-        found: found.into(),
-        remedy: None,
-    }
+    Check { name: check, status: Status::Ok, found: found.into(), remedy: None }
 }
 
 fn warning(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
-    Check {
-        status: Status::Warning,
-        remedy: Some(remedy.into()),
-        ..ok(check, found)
-    }
+    Check { status: Status::Warning, remedy: Some(remedy.into()), ..ok(check, found) }
 }
 
 fn failure(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
-    Check {
-        status: Status::Failure,
-        ..warning(check, found, remedy)
-    }
+    Check { status: Status::Failure, ..warning(check, found, remedy) }
 }
 
 pub(super) async fn run(context: &Context, args: DoctorArgs) -> Outcome {
     let checks = examine(context).await?;
     let is_well = checks.iter().all(|check| check.status != Status::Failure);
     if !args.quiet || !is_well || context.output.format == Format::Json {
-        context.output.show(&checks, |checks| {
-            checks
-                .iter()
-                .map(|check| line(context, check))
-                .collect::<Vec<_>>()
-                .join("\n")
-        });
+        context
+            .output
+            .show(&checks, |checks| checks.iter().map(|check| line(context, check)).collect::<Vec<_>>().join("\n"));
     }
-    if is_well {
-        Ok(())
-    } else {
-        Err(Failure::Told(1))
-    }
+    if is_well { Ok(()) } else { Err(Failure::Told(1)) }
 }
 
 fn line(context: &Context, check: &Check) -> String {
@@ -86,17 +66,8 @@ fn line(context: &Context, check: &Check) -> String {
         Status::Warning => ("!", Color::Yellow),
         Status::Failure => ("✗", Color::Red),
     };
-    let remedy = check
-        .remedy
-        .as_ref()
-        .map(|remedy| format!("\n  {:13} → {remedy}", ""))
-        .unwrap_or_default();
-    format!(
-        "{} {:13} {}{remedy}",
-        context.output.paint(color, glyph),
-        check.name,
-        check.found
-    )
+    let remedy = check.remedy.as_ref().map(|remedy| format!("\n  {:13} → {remedy}", "")).unwrap_or_default();
+    format!("{} {:13} {}{remedy}", context.output.paint(color, glyph), check.name, check.found)
 }
 
 async fn examine(context: &Context) -> Outcome<Vec<Check>> {
@@ -104,24 +75,15 @@ async fn examine(context: &Context) -> Outcome<Vec<Check>> {
     let (url, origin) = match context.config.database_url() {
         Ok(found) => found,
         Err(error) => {
-            return Ok(vec![failure(
-                "database",
-                "none is configured",
-                error.message,
-            )]);
+            return Ok(vec![failure("database", "none is configured", error.message)]);
         }
     };
     let shown = without_password(&url);
     let engine = match context.config.connect_to(url).await {
         Ok(engine) => engine,
         Err(error) => {
-            let remedy =
-                "check that the server runs, and the address with: tasker config show --origin";
-            return Ok(vec![failure(
-                "database",
-                format!("{shown}: {}", error.message),
-                remedy,
-            )]);
+            let remedy = "check that the server runs, and the address with: tasker config show --origin";
+            return Ok(vec![failure("database", format!("{shown}: {}", error.message), remedy)]);
         }
     };
     checks.push(ok("database", format!("{shown} (from {origin})")));
@@ -135,18 +97,11 @@ async fn examine(context: &Context) -> Outcome<Vec<Check>> {
         return Ok(checks);
     }
     if !found.is_current() {
-        let found = format!(
-            "schema {} is not up to date: {} migrations pending",
-            engine.schema(),
-            found.pending.len()
-        );
+        let found = format!("schema {} is not up to date: {} migrations pending", engine.schema(), found.pending.len());
         checks.push(failure("schema", found, "tasker db migrate"));
         return Ok(checks);
     }
-    checks.push(ok(
-        "schema",
-        format!("schema {} is up to date", engine.schema()),
-    ));
+    checks.push(ok("schema", format!("schema {} is up to date", engine.schema())));
     let facts = engine.facts().await?;
     checks.extend(server(context, &facts));
     checks.push(notify(&engine).await?);
@@ -160,10 +115,7 @@ async fn examine(context: &Context) -> Outcome<Vec<Check>> {
 fn server(context: &Context, facts: &Facts) -> Vec<Check> {
     let version = format!("PostgreSQL {}", facts.server_version);
     let pool = i64::from(context.config.number("pool_size").unwrap_or(10));
-    let connections = format!(
-        "{} of {} in use, the pool may take {pool}",
-        facts.connections, facts.max_connections
-    );
+    let connections = format!("{} of {} in use, the pool may take {pool}", facts.connections, facts.max_connections);
     vec![
         if facts.server_version_number >= 150_000 {
             ok("server", version)
@@ -173,32 +125,17 @@ fn server(context: &Context, facts: &Facts) -> Vec<Check> {
         if facts.connections + pool <= facts.max_connections {
             ok("connections", connections)
         } else {
-            warning(
-                "connections",
-                connections,
-                "raise max_connections of the server, or lower pool_size",
-            )
+            warning("connections", connections, "raise max_connections of the server, or lower pool_size")
         },
         if facts.partitions_ahead >= WANTED_PARTITIONS {
-            ok(
-                "partitions",
-                format!("{} weeks of events ahead", facts.partitions_ahead),
-            )
+            ok("partitions", format!("{} weeks of events ahead", facts.partitions_ahead))
         } else {
             let found = format!("only {} weeks of events ahead", facts.partitions_ahead);
-            warning(
-                "partitions",
-                found,
-                "a running worker makes them; or: tasker db migrate",
-            )
+            warning("partitions", found, "a running worker makes them; or: tasker db migrate")
         },
         if facts.default_partition_used {
             let remedy = "its rows keep that week's partition from being made: move them out of event_default, then run tasker db migrate";
-            warning(
-                "partitions",
-                "the default partition of the events holds rows",
-                remedy,
-            )
+            warning("partitions", "the default partition of the events holds rows", remedy)
         } else {
             ok("partitions", "the default partition is empty")
         },
@@ -212,7 +149,8 @@ fn server(context: &Context, facts: &Facts) -> Vec<Check> {
 }
 
 async fn notify(engine: &Engine) -> Outcome<Check> {
-    let remedy = "a pooler in transaction mode drops it: workers find their work by polling, later; connect them directly";
+    let remedy =
+        "a pooler in transaction mode drops it: workers find their work by polling, later; connect them directly";
     Ok(match engine.notify_round_trip(NOTIFY_PATIENCE).await {
         Ok(Some(time)) => ok("notify", format!("arrives after {}", duration(time))),
         Ok(None) => warning("notify", "does not arrive", remedy),
@@ -226,29 +164,15 @@ async fn handlers(engine: &Engine) -> Outcome<Vec<Check>> {
         return Ok(vec![ok("handlers", "each has a live worker")]);
     }
     let check = |handler: &tasker_engine::queries::UnservedHandler| {
-        let needed = if handler.workflows.is_empty() {
-            "an old revision".to_owned()
-        } else {
-            handler.workflows.join(", ")
-        };
+        let needed =
+            if handler.workflows.is_empty() { "an old revision".to_owned() } else { handler.workflows.join(", ") };
         let name = format!("{} in namespace {}", handler.handler, handler.namespace);
         if handler.held > 0 {
-            let found = format!(
-                "no live worker has {name}: {} steps wait for it",
-                handler.held
-            );
-            failure(
-                "handlers",
-                found,
-                format!("start the worker that runs {needed}"),
-            )
+            let found = format!("no live worker has {name}: {} steps wait for it", handler.held);
+            failure("handlers", found, format!("start the worker that runs {needed}"))
         } else {
             let found = format!("no live worker has {name}");
-            warning(
-                "handlers",
-                found,
-                format!("start the worker that runs {needed}"),
-            )
+            warning("handlers", found, format!("start the worker that runs {needed}"))
         }
     };
     Ok(unserved.iter().map(check).collect())
@@ -264,19 +188,11 @@ async fn workers(engine: &Engine) -> Outcome<Vec<Check>> {
         )]);
     }
     let check = |worker: &tasker_engine::queries::WorkerRow| {
-        let found = format!(
-            "{}: heartbeat {} ago",
-            worker.name,
-            elapsed(worker.heartbeat_age_ms)
-        );
+        let found = format!("{}: heartbeat {} ago", worker.name, elapsed(worker.heartbeat_age_ms));
         if worker.state == WorkerState::Live {
             ok("workers", found)
         } else {
-            warning(
-                "workers",
-                found,
-                "it is gone or cut off; its steps run elsewhere once their leases end",
-            )
+            warning("workers", found, "it is gone or cut off; its steps run elsewhere once their leases end")
         }
     };
     Ok(workers.iter().map(check).collect())
@@ -296,11 +212,7 @@ async fn queues(engine: &Engine) -> Outcome<Vec<Check>> {
             elapsed(i64::try_from(age).unwrap_or(i64::MAX))
         );
         if queue.paused {
-            warning(
-                "queues",
-                format!("{found}, paused"),
-                "resume it when it may run again",
-            )
+            warning("queues", format!("{found}, paused"), "resume it when it may run again")
         } else if queue.visible > 0 && queue.workers == 0 {
             failure("queues", found, "no live worker serves it: start one")
         } else if age > OLD_MESSAGE_MS {
@@ -323,10 +235,7 @@ async fn invariants(engine: &Engine) -> Outcome<Check> {
     let Some(first) = breaches.first() else {
         return Ok(ok("invariants", "hold in a sample of the newest tasks"));
     };
-    let step = first
-        .idx
-        .map(|idx| format!(" step {idx}"))
-        .unwrap_or_default();
+    let step = first.idx.map(|idx| format!(" step {idx}")).unwrap_or_default();
     let found = format!(
         "{} broken, first {} of task {}{step}: {}",
         breaches.len(),
@@ -334,9 +243,5 @@ async fn invariants(engine: &Engine) -> Outcome<Check> {
         first.task_id,
         first.detail
     );
-    Ok(failure(
-        "invariants",
-        found,
-        "a defect of Tasker: keep `tasker task events` of that task and report it",
-    ))
+    Ok(failure("invariants", found, "a defect of Tasker: keep `tasker task events` of that task and report it"))
 }

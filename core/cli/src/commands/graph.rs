@@ -49,21 +49,11 @@ impl Drawing {
                     .map(|(param, source)| format!("{param} = {source}"))
                     .collect(),
             });
-            Some(Node {
-                name: name.clone(),
-                handler: step.call.clone(),
-                level: *level,
-                parents: parents.collect(),
-            })
+            Some(Node { name: name.clone(), handler: step.call.clone(), level: *level, parents: parents.collect() })
         };
         Ok(Self {
             workflow: definition.reference().to_string(),
-            steps: graph
-                .names
-                .iter()
-                .zip(&graph.levels)
-                .filter_map(node)
-                .collect(),
+            steps: graph.names.iter().zip(&graph.levels).filter_map(node).collect(),
         })
     }
 
@@ -77,53 +67,26 @@ impl Drawing {
 
     /// One line a step, grouped by level: what stands together may run at the same time.
     fn terminal(&self) -> String {
-        let width = self
-            .steps
-            .iter()
-            .map(|step| step.name.chars().count())
-            .max()
-            .unwrap_or_default();
-        let levels = self
-            .steps
-            .iter()
-            .map(|step| step.level + 1)
-            .max()
-            .unwrap_or_default();
-        let mut text = format!(
-            "{}   {} steps in {levels} levels\n",
-            self.workflow,
-            self.steps.len()
-        );
+        let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
+        let levels = self.steps.iter().map(|step| step.level + 1).max().unwrap_or_default();
+        let mut text = format!("{}   {} steps in {levels} levels\n", self.workflow, self.steps.len());
         let mut shown = None;
         for (at, step) in self.steps.iter().enumerate() {
             let is_first = shown != Some(step.level);
             shown = Some(step.level);
-            let is_last = self
-                .steps
-                .get(at + 1)
-                .is_none_or(|next| next.level != step.level);
+            let is_last = self.steps.get(at + 1).is_none_or(|next| next.level != step.level);
             let bracket = match (is_first, is_last) {
                 (true, true) => '─',
                 (true, false) => '┬',
                 (false, true) => '╰',
                 (false, false) => '├',
             };
-            let number = if is_first {
-                (step.level + 1).to_string()
-            } else {
-                String::new()
-            };
+            let number = if is_first { (step.level + 1).to_string() } else { String::new() };
             let _ = write!(text, "{number:>3} {bracket} {:width$}", step.name);
             let parents: Vec<String> = step
                 .parents
                 .iter()
-                .map(|edge| {
-                    if edge.data.is_empty() {
-                        format!("after {}", edge.step)
-                    } else {
-                        edge.data.join(", ")
-                    }
-                })
+                .map(|edge| if edge.data.is_empty() { format!("after {}", edge.step) } else { edge.data.join(", ") })
                 .collect();
             if !parents.is_empty() {
                 let _ = write!(text, "   ← {}", parents.join(", "));
@@ -157,30 +120,20 @@ impl Drawing {
         }
         for (step, edge) in self.edges() {
             let params = edge.params();
-            let style = if params.is_empty() {
-                "style=dashed".to_owned()
-            } else {
-                format!("label=\"{params}\"")
-            };
+            let style = if params.is_empty() { "style=dashed".to_owned() } else { format!("label=\"{params}\"") };
             let _ = writeln!(text, "  \"{}\" -> \"{}\" [{style}];", edge.step, step.name);
         }
         text + "}\n"
     }
 
     fn edges(&self) -> impl Iterator<Item = (&Node, &Edge)> {
-        self.steps
-            .iter()
-            .flat_map(|step| step.parents.iter().map(move |edge| (step, edge)))
+        self.steps.iter().flat_map(|step| step.parents.iter().map(move |edge| (step, edge)))
     }
 }
 
 impl Edge {
     /// The parameters alone: paths have characters that Mermaid and Graphviz read as their own.
     fn params(&self) -> String {
-        self.data
-            .iter()
-            .filter_map(|data| data.split(' ').next())
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.data.iter().filter_map(|data| data.split(' ').next()).collect::<Vec<_>>().join(", ")
     }
 }

@@ -13,34 +13,20 @@ use crate::output::{line, talk};
 
 /// Reports everything that is wrong with these files.
 pub(super) fn run(context: &Context, files: &[PathBuf], handlers: Option<&Path>) -> Outcome {
-    let signatures = handlers
-        .map(|path| Ok::<_, Failure>(Signatures::from_json(&read(path)?)?))
-        .transpose()?;
+    let signatures = handlers.map(|path| Ok::<_, Failure>(Signatures::from_json(&read(path)?)?)).transpose()?;
     let mut reports = Vec::with_capacity(files.len());
     for file in files {
         let text = read(file)?;
-        reports.push(lint(
-            &text,
-            &file.display().to_string(),
-            signatures.as_ref(),
-        ));
+        reports.push(lint(&text, &file.display().to_string(), signatures.as_ref()));
     }
     if context.output.format == Format::Json {
-        context
-            .output
-            .show(&diagnostics(&reports), |_| String::new());
+        context.output.show(&diagnostics(&reports), |_| String::new());
     } else {
-        reports
-            .iter()
-            .filter(|report| !report.is_empty())
-            .for_each(|report| tell(context, report));
+        reports.iter().filter(|report| !report.is_empty()).for_each(|report| tell(context, report));
     }
     let mistakes: usize = reports.iter().map(|report| report.diagnostics.len()).sum();
     if reports.iter().any(Report::has_errors) {
-        talk(format!(
-            "{mistakes} {}",
-            if mistakes == 1 { "mistake" } else { "mistakes" }
-        ));
+        talk(format!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" }));
         return Err(Failure::Told(1));
     }
     if context.output.format == Format::Table && mistakes == 0 {

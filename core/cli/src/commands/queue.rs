@@ -16,19 +16,13 @@ pub(super) async fn queues(context: &Context, command: QueueCommand) -> Outcome 
                 queue.kind.clone(),
                 queue.visible.to_string(),
                 queue.leased.to_string(),
-                or_dash(
-                    queue
-                        .oldest_ms
-                        .map(|ms| elapsed(i64::try_from(ms).unwrap_or(i64::MAX))),
-                ),
+                or_dash(queue.oldest_ms.map(|ms| elapsed(i64::try_from(ms).unwrap_or(i64::MAX)))),
                 queue.workers.to_string(),
                 if queue.paused { "paused" } else { "open" }.to_owned(),
             ]
         });
         table(
-            &[
-                "queue", "kind", "visible", "leased", "oldest", "workers", "state",
-            ],
+            &["queue", "kind", "visible", "leased", "oldest", "workers", "state"],
             rows.collect(),
             "no queue yet: a worker makes them when it announces its handlers",
         )
@@ -55,17 +49,7 @@ pub(super) async fn workers(context: &Context, command: WorkerCommand) -> Outcom
             ]
         });
         table(
-            &[
-                "id",
-                "worker",
-                "state",
-                "kind",
-                "running",
-                "handlers",
-                "queues",
-                "heartbeat",
-                "started",
-            ],
+            &["id", "worker", "state", "kind", "running", "handlers", "queues", "heartbeat", "started"],
             rows.collect(),
             "no worker; start one with: tasker dev",
         )

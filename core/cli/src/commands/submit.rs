@@ -16,24 +16,12 @@ use crate::when;
 
 pub(super) async fn run(context: &Context, args: RunArgs) -> Outcome {
     let workflow: WorkflowRef = args.workflow.parse()?;
-    let timeout = args
-        .timeout
-        .as_deref()
-        .map(|text| when::duration("--timeout", text))
-        .transpose()?;
+    let timeout = args.timeout.as_deref().map(|text| when::duration("--timeout", text)).transpose()?;
     // What can be refused without a database is refused before it.
     let input = read_input(args.input.as_deref(), &args.set)?;
     let tags = read_tags(&args.tag)?;
-    let delay = args
-        .delay
-        .as_deref()
-        .map(|text| when::duration("--delay", text))
-        .transpose()?;
-    let deadline = args
-        .deadline
-        .as_deref()
-        .map(|text| when::duration("--deadline", text))
-        .transpose()?;
+    let delay = args.delay.as_deref().map(|text| when::duration("--delay", text)).transpose()?;
+    let deadline = args.deadline.as_deref().map(|text| when::duration("--deadline", text)).transpose()?;
 
     let engine = context.config.connect().await?;
     let mut conn = engine.acquire().await?;
@@ -56,10 +44,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Outcome {
     }
     let (task_id, created) = submit(&engine, &submission).await?;
     if args.watch || args.wait {
-        talk(format!(
-            "{} {workflow} {task_id}",
-            if created { "running" } else { "found" }
-        ));
+        talk(format!("{} {workflow} {task_id}", if created { "running" } else { "found" }));
     }
     if args.watch {
         return watch::watch(context, &engine, task_id, timeout).await;
@@ -81,34 +66,20 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Outcome {
 async fn submit(engine: &Engine, submission: &Submission) -> Outcome<(TaskId, bool)> {
     let mut conn = engine.acquire().await?;
     let actor = config::user();
-    let reply = engine
-        .submit(
-            &mut conn,
-            std::slice::from_ref(submission),
-            actor.as_deref(),
-            Root::Anyone,
-        )
-        .await?;
+    let reply = engine.submit(&mut conn, std::slice::from_ref(submission), actor.as_deref(), Root::Anyone).await?;
     let queues: Vec<i32> = reply.left.iter().map(|(queue, _)| *queue).collect();
     if !queues.is_empty() {
         pgmq::wake(engine, &mut conn, &queues).await?;
     }
-    let submitted = reply.submitted.first().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Internal,
-            "the database did not say which task was made",
-        )
-    })?;
+    let submitted = reply
+        .submitted
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the database did not say which task was made"))?;
     Ok((submitted.task_id, submitted.created))
 }
 
 /// Shows what would be submitted.
-fn explain(
-    context: &Context,
-    workflow: &WorkflowRef,
-    revision: &Revision,
-    submission: &Submission,
-) -> Outcome {
+fn explain(context: &Context, workflow: &WorkflowRef, revision: &Revision, submission: &Submission) -> Outcome {
     let drawing = Drawing::new(&revision.definition)?;
     let value = json!({
         "dry_run": true,
@@ -122,11 +93,7 @@ fn explain(
         "skip": submission.skip,
     });
     context.output.show(&value, |_| {
-        format!(
-            "{}\ninput: {}\nnothing was submitted",
-            drawing.draw(GraphFormat::Terminal),
-            submission.input
-        )
+        format!("{}\ninput: {}\nnothing was submitted", drawing.draw(GraphFormat::Terminal), submission.input)
     });
     Ok(())
 }

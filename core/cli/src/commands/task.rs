@@ -32,26 +32,16 @@ pub(super) async fn run(context: &Context, command: TaskCommand) -> Outcome {
         TaskCommand::Show(args) => {
             let (engine, task) = find(context, &args.task).await?;
             let detail = engine.task_detail(task).await?;
-            context
-                .output
-                .show(&detail, |detail| describe(context, detail));
+            context.output.show(&detail, |detail| describe(context, detail));
             Ok(())
         }
         TaskCommand::Watch(args) => {
-            let timeout = args
-                .timeout
-                .as_deref()
-                .map(|t| when::duration("--timeout", t))
-                .transpose()?;
+            let timeout = args.timeout.as_deref().map(|t| when::duration("--timeout", t)).transpose()?;
             let (engine, task) = find(context, &args.task).await?;
             watch::watch(context, &engine, task, timeout).await
         }
         TaskCommand::Wait(args) => {
-            let timeout = args
-                .timeout
-                .as_deref()
-                .map(|t| when::duration("--timeout", t))
-                .transpose()?;
+            let timeout = args.timeout.as_deref().map(|t| when::duration("--timeout", t)).transpose()?;
             let (engine, task) = find(context, &args.task).await?;
             wait(context, &engine, task, timeout).await
         }
@@ -105,16 +95,7 @@ async fn list(context: &Context, args: ListArgs) -> Outcome {
     let tasks = engine.list_tasks(&filter).await?;
     context.output.show(&tasks, |tasks| {
         table(
-            &[
-                "task",
-                "workflow",
-                "state",
-                "steps",
-                "key",
-                "submitted",
-                "took",
-                "error",
-            ],
+            &["task", "workflow", "state", "steps", "key", "submitted", "took", "error"],
             tasks.iter().map(row).collect(),
             "no such task",
         )
@@ -135,14 +116,8 @@ fn row(task: &TaskRow) -> Vec<String> {
         format!("{}/{}", task.steps_done, task.steps),
         or_dash(task.key.as_deref()),
         time(task.created_at),
-        or_dash(
-            task.finished_at
-                .map(|at| elapsed((at - task.created_at).num_milliseconds())),
-        ),
-        task.error
-            .as_ref()
-            .map(|error| shorten(&error_message(error), 60))
-            .unwrap_or_default(),
+        or_dash(task.finished_at.map(|at| elapsed((at - task.created_at).num_milliseconds()))),
+        task.error.as_ref().map(|error| shorten(&error_message(error), 60)).unwrap_or_default(),
     ]
 }
 
@@ -178,28 +153,14 @@ fn describe(context: &Context, detail: &TaskDetail) -> String {
     fact("deadline", task.deadline.map(precise_time));
     fact(
         "finished",
-        task.finished_at.map(|at| {
-            format!(
-                "{}, after {}",
-                precise_time(at),
-                elapsed((at - task.created_at).num_milliseconds())
-            )
-        }),
+        task.finished_at
+            .map(|at| format!("{}, after {}", precise_time(at), elapsed((at - task.created_at).num_milliseconds()))),
     );
     fact("correlation id", detail.correlation_id.clone());
-    fact(
-        "tags",
-        (task.tags.get() != "{}").then(|| task.tags.to_string()),
-    );
+    fact("tags", (task.tags.get() != "{}").then(|| task.tags.to_string()));
     fact("error", task.error.as_ref().map(error_message));
     fact("input", Some(shorten(detail.input.get(), 2_000)));
-    fact(
-        "output",
-        detail
-            .output
-            .as_ref()
-            .map(|output| shorten(output.get(), 2_000)),
-    );
+    fact("output", detail.output.as_ref().map(|output| shorten(output.get(), 2_000)));
     lines.join("\n")
 }
 
@@ -208,18 +169,8 @@ fn history(events: &[EventRow]) -> String {
         let mut why: Vec<String> = Vec::new();
         why.extend(event.actor.as_ref().map(|actor| format!("by {actor}")));
         why.extend(event.reason.clone());
-        why.extend(
-            event
-                .error
-                .as_ref()
-                .map(|error| shorten(&error_message(error), 80)),
-        );
-        why.extend(
-            event
-                .detail
-                .as_ref()
-                .map(|detail| shorten(detail.get(), 80)),
-        );
+        why.extend(event.error.as_ref().map(|error| shorten(&error_message(error), 80)));
+        why.extend(event.detail.as_ref().map(|detail| shorten(detail.get(), 80)));
         vec![
             precise_time(event.at),
             event.kind.clone(),
@@ -230,20 +181,11 @@ fn history(events: &[EventRow]) -> String {
             why.join("; "),
         ]
     });
-    table(
-        &["at", "event", "step", "attempt", "worker", "ran", "why"],
-        rows.collect(),
-        "nothing happened yet",
-    )
+    table(&["at", "event", "step", "attempt", "worker", "ran", "why"], rows.collect(), "nothing happened yet")
 }
 
 /// Waits for the end of a task, shows its output, and ends with the task's status.
-pub(super) async fn wait(
-    context: &Context,
-    engine: &Engine,
-    task: TaskId,
-    timeout: Option<Duration>,
-) -> Outcome {
+pub(super) async fn wait(context: &Context, engine: &Engine, task: TaskId, timeout: Option<Duration>) -> Outcome {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(20);
     let row = loop {
@@ -270,9 +212,7 @@ pub(super) async fn wait(
     });
     let failed = row.state != TaskState::Complete;
     if !failed || context.output.format == crate::args::Format::Json {
-        context
-            .output
-            .show(&value, |_| output.unwrap_or_default().to_string());
+        context.output.show(&value, |_| output.unwrap_or_default().to_string());
     }
     ended(&row)
 }
@@ -289,15 +229,8 @@ pub(super) fn ended(row: &TaskRow) -> Outcome {
 
 async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
     let (engine, task) = find(context, &args.task).await?;
-    let reason = context.answer(
-        args.reason,
-        "--reason",
-        &format!("Why should task {task} be cancelled?"),
-    )?;
-    let actor = args
-        .actor
-        .or_else(config::user)
-        .unwrap_or_else(|| "cli".to_owned());
+    let reason = context.answer(args.reason, "--reason", &format!("Why should task {task} be cancelled?"))?;
+    let actor = args.actor.or_else(config::user).unwrap_or_else(|| "cli".to_owned());
     let reply = engine.cancel(task, &actor, &reason).await?;
     let (state, ending) = match reply {
         CancelReply::Ended(state) => (state, false),

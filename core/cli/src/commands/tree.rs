@@ -42,11 +42,7 @@ impl Tree {
         let ended = usize::try_from(task.steps_ended).unwrap_or_default();
         let full = ended * BAR / total;
         let bar = "█".repeat(full) + &"░".repeat(BAR - full.min(BAR));
-        let key = task
-            .key
-            .as_ref()
-            .map(|key| format!("  key={key}"))
-            .unwrap_or_default();
+        let key = task.key.as_ref().map(|key| format!("  key={key}")).unwrap_or_default();
         let color = match task.state {
             TaskState::Running => Color::Blue,
             TaskState::Complete => Color::Green,
@@ -66,12 +62,7 @@ impl Tree {
 
     /// One line a step.
     pub(super) fn steps(self, detail: &TaskDetail) -> Vec<String> {
-        let width = detail
-            .steps
-            .iter()
-            .map(|step| step.name.chars().count())
-            .max()
-            .unwrap_or_default();
+        let width = detail.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
         let last = detail.steps.len().saturating_sub(1);
         let line = |(at, step): (usize, &StepRow)| {
             let branch = if at == last { "└─" } else { "├─" };
@@ -108,13 +99,8 @@ impl Tree {
             None => format!("attempt {}", step.attempt),
         };
         let ran = step.duration_ms.map(|ms| elapsed(ms.into()));
-        let error = step
-            .error
-            .as_ref()
-            .map(|error| shorten(&error_message(error), WHY));
-        let due = step
-            .due_at
-            .map(|at| elapsed((at - detail.read_at).num_milliseconds()));
+        let error = step.error.as_ref().map(|error| shorten(&error_message(error), WHY));
+        let due = step.due_at.map(|at| elapsed((at - detail.read_at).num_milliseconds()));
         let mut words: Vec<String> = Vec::new();
         match step.display {
             StepDisplay::Waiting => words.push(self.output.paint(Color::Dim, "waiting")),
@@ -163,10 +149,9 @@ impl Tree {
 /// Why a step is held, and who lets it go.
 fn held(step: &StepRow) -> String {
     match step.held.as_deref() {
-        Some("no_handler") => format!(
-            "no worker has announced its handler {}",
-            step.handler.as_deref().unwrap_or_default()
-        ),
+        Some("no_handler") => {
+            format!("no worker has announced its handler {}", step.handler.as_deref().unwrap_or_default())
+        }
         Some("paused") => "paused".to_owned(),
         Some("limit") => "waits for its limit".to_owned(),
         Some("signal") => "waits for a signal".to_owned(),

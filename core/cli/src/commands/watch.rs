@@ -26,12 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 const OVERLAP: TimeDelta = TimeDelta::seconds(30);
 
 /// Follows a task and ends with its status.
-pub(super) async fn watch(
-    context: &Context,
-    engine: &Engine,
-    task: TaskId,
-    timeout: Option<Duration>,
-) -> Outcome {
+pub(super) async fn watch(context: &Context, engine: &Engine, task: TaskId, timeout: Option<Duration>) -> Outcome {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let row = if context.output.is_terminal && context.output.format == Format::Table {
         draw(context, engine, task, deadline).await?
@@ -49,12 +44,7 @@ fn check(deadline: Option<Instant>, row: &TaskRow) -> Outcome {
     Ok(())
 }
 
-async fn draw(
-    context: &Context,
-    engine: &Engine,
-    task: TaskId,
-    deadline: Option<Instant>,
-) -> Outcome<TaskRow> {
+async fn draw(context: &Context, engine: &Engine, task: TaskId, deadline: Option<Instant>) -> Outcome<TaskRow> {
     let term = Term::stdout();
     let mut tree = Tree::new(context.output);
     let mut drawn = 0;
@@ -63,23 +53,12 @@ async fn draw(
         let is_over = detail.task.state.is_terminal();
         let (rows, columns) = term.size();
         // The last picture stays in the scrollback: it is drawn whole.
-        let room = if is_over {
-            usize::MAX
-        } else {
-            usize::from(rows).saturating_sub(2).max(4)
-        };
+        let room = if is_over { usize::MAX } else { usize::from(rows).saturating_sub(2).max(4) };
         let lines = picture(tree, &detail, room);
         let width = usize::from(columns.max(20)) - 1;
-        let text: Vec<String> = lines
-            .iter()
-            .map(|text| truncate_str(text, width, "…").into_owned())
-            .collect();
+        let text: Vec<String> = lines.iter().map(|text| truncate_str(text, width, "…").into_owned()).collect();
         // A terminal that went away ends the watching.
-        if term
-            .clear_last_lines(drawn)
-            .and_then(|()| term.write_line(&text.join("\n")))
-            .is_err()
-        {
+        if term.clear_last_lines(drawn).and_then(|()| term.write_line(&text.join("\n"))).is_err() {
             return Ok(detail.task);
         }
         drawn = text.len();
@@ -101,13 +80,7 @@ fn picture(tree: Tree, detail: &TaskDetail, room: usize) -> Vec<String> {
         return lines;
     }
     let moves = |display: StepDisplay| {
-        !matches!(
-            display,
-            StepDisplay::Waiting
-                | StepDisplay::Done
-                | StepDisplay::Skipped
-                | StepDisplay::Cancelled
-        )
+        !matches!(display, StepDisplay::Waiting | StepDisplay::Done | StepDisplay::Skipped | StepDisplay::Cancelled)
     };
     let mut order: Vec<usize> = (0..steps.len()).collect();
     order.sort_by_key(|&at| !moves(detail.steps[at].display));
@@ -142,22 +115,12 @@ async fn stream(engine: &Engine, task: TaskId, deadline: Option<Instant>) -> Out
             return Ok(row);
         }
         check(deadline, &row)?;
-        pause = if seen.len() > before {
-            SHORTEST_PAUSE
-        } else {
-            (pause * 2).min(LONGEST_PAUSE)
-        };
+        pause = if seen.len() > before { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         tokio::time::sleep(pause).await;
     }
 }
 
 /// Where to read on: a little before the end, but behind a page that was full, or it would come again.
 fn next_place(events: &[EventRow], is_full: bool) -> Option<(DateTime<Utc>, i64)> {
-    events.last().map(|last| {
-        if is_full {
-            (last.at, last.event_id)
-        } else {
-            (last.at - OVERLAP, 0)
-        }
-    })
+    events.last().map(|last| if is_full { (last.at, last.event_id) } else { (last.at - OVERLAP, 0) })
 }

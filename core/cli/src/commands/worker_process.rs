@@ -32,18 +32,11 @@ impl WorkerProcess {
     /// Starts a command, written as in a shell but without its expansions. What it prints goes to stderr.
     ///
     /// Must be called on the main thread: the kernel ties the child to the thread that starts it.
-    pub(super) fn start(
-        command: &str,
-        directory: &Path,
-        variables: &[(&str, &str)],
-    ) -> Outcome<Self> {
+    pub(super) fn start(command: &str, directory: &Path, variables: &[(&str, &str)]) -> Outcome<Self> {
         let words = split_words(command)
             .filter(|words| !words.is_empty())
             .ok_or_else(|| invalid(format!("`dev_worker` is no command: {command}")))?;
-        let stderr = std::io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| cannot_start(command, error))?;
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(|error| cannot_start(command, error))?;
         let mut start = Command::new(&words[0]);
         start
             .args(&words[1..])
@@ -55,19 +48,13 @@ impl WorkerProcess {
             .process_group(0)
             .kill_on_drop(true);
         die_with_parent(&mut start);
-        let child = start
-            .spawn()
-            .map_err(|error| cannot_start(command, error))?;
+        let child = start.spawn().map_err(|error| cannot_start(command, error))?;
         let group = child
             .id()
             .and_then(|id| libc::pid_t::try_from(id).ok())
             .ok_or_else(|| invalid(format!("the worker `{command}` ended at once")))?;
         let guard = Guard::start(group).map_err(|error| cannot_start(command, error))?;
-        Ok(Self {
-            child,
-            group,
-            guard: Some(guard),
-        })
+        Ok(Self { child, group, guard: Some(guard) })
     }
 
     /// Returns the number of its first process.
@@ -77,10 +64,7 @@ impl WorkerProcess {
 
     /// Waits for its end. Cancel safe.
     pub(super) async fn ended(&mut self) -> Outcome<ExitStatus> {
-        self.child
-            .wait()
-            .await
-            .map_err(|error| invalid(format!("cannot wait for the worker: {error}")))
+        self.child.wait().await.map_err(|error| invalid(format!("cannot wait for the worker: {error}")))
     }
 
     /// Asks it to finish what it runs and to end; kills it after its time, or at once when `hurry` completes.
@@ -119,11 +103,7 @@ impl Guard {
         use std::os::unix::process::CommandExt;
 
         let mut process = std::process::Command::new("/bin/sh")
-            .args([
-                "-c",
-                "read done || kill -9 -\"$0\" 2>/dev/null",
-                &group.to_string(),
-            ])
+            .args(["-c", "read done || kill -9 -\"$0\" 2>/dev/null", &group.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)
@@ -143,11 +123,8 @@ impl Guard {
 }
 
 fn cannot_start(command: &str, error: std::io::Error) -> crate::failure::Failure {
-    let message =
-        format!("cannot start the worker `{command}`: {error}; set dev_worker in tasker.toml");
-    Error::new(ErrorKind::Invalid, message)
-        .caused_by(error)
-        .into()
+    let message = format!("cannot start the worker `{command}`: {error}; set dev_worker in tasker.toml");
+    Error::new(ErrorKind::Invalid, message).caused_by(error).into()
 }
 
 /// Makes the kernel kill the child when the thread that starts it ends, `kill -9` included.
@@ -201,14 +178,8 @@ mod tests {
     #[test]
     fn a_command_is_split_as_a_shell_would() {
         let words = |command: &str| split_words(command).map(|words| words.join("|"));
-        assert_eq!(
-            words("cargo run  --release -- work").as_deref(),
-            Some("cargo|run|--release|--|work")
-        );
-        assert_eq!(
-            words(r#"sh -c "sleep 1; x" 'a b' """#).as_deref(),
-            Some("sh|-c|sleep 1; x|a b|")
-        );
+        assert_eq!(words("cargo run  --release -- work").as_deref(), Some("cargo|run|--release|--|work"));
+        assert_eq!(words(r#"sh -c "sleep 1; x" 'a b' """#).as_deref(), Some("sh|-c|sleep 1; x|a b|"));
         assert_eq!(words("sh -c \"x"), None);
         assert_eq!(words("  ").as_deref(), Some(""));
     }

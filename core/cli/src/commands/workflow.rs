@@ -19,15 +19,11 @@ pub(super) async fn run(context: &Context, command: WorkflowCommand) -> Outcome 
     match command {
         WorkflowCommand::List => list(context).await,
         WorkflowCommand::Show(args) => show(context, &args.workflow).await,
-        WorkflowCommand::Lint { files, handlers } => {
-            lint::run(context, &files, handlers.as_deref())
-        }
+        WorkflowCommand::Lint { files, handlers } => lint::run(context, &files, handlers.as_deref()),
         WorkflowCommand::Graph { workflow, format } => {
             let definition = file_or_registered(context, &workflow).await?;
             let drawing = Drawing::new(&definition)?;
-            context
-                .output
-                .show(&drawing, |drawing| drawing.draw(format));
+            context.output.show(&drawing, |drawing| drawing.draw(format));
             Ok(())
         }
         WorkflowCommand::Export(args) => {
@@ -40,9 +36,7 @@ pub(super) async fn run(context: &Context, command: WorkflowCommand) -> Outcome 
             let engine = context.config.connect().await?;
             let hash = engine.activate(&workflow, &revision).await?;
             let value = json!({ "workflow": workflow, "revision": hash });
-            context.output.show(&value, |_| {
-                format!("{workflow} uses revision {}", short(&hash))
-            });
+            context.output.show(&value, |_| format!("{workflow} uses revision {}", short(&hash)));
             Ok(())
         }
         WorkflowCommand::Register { file } => register(context, &file).await,
@@ -86,9 +80,7 @@ fn describe(detail: &WorkflowDetail) -> String {
         vec![
             step.name.clone(),
             or_dash(step.handler.as_deref()),
-            step.kind
-                .clone()
-                .unwrap_or_else(|| "never announced".to_owned()),
+            step.kind.clone().unwrap_or_else(|| "never announced".to_owned()),
             or_dash(step.queue.as_deref()),
             step.max_attempts.to_string(),
             elapsed(step.timeout_ms.into()),
@@ -108,24 +100,8 @@ fn describe(detail: &WorkflowDetail) -> String {
         "{}   {} steps{paused}\n\n{}\n\n{}",
         detail.row.workflow,
         detail.row.steps,
-        table(
-            &[
-                "step",
-                "handler",
-                "kind",
-                "queue",
-                "attempts",
-                "timeout",
-                "waits for"
-            ],
-            steps.collect(),
-            "no steps"
-        ),
-        table(
-            &["revision", "version", "registered", ""],
-            revisions.collect(),
-            ""
-        )
+        table(&["step", "handler", "kind", "queue", "attempts", "timeout", "waits for"], steps.collect(), "no steps"),
+        table(&["revision", "version", "registered", ""], revisions.collect(), "")
     )
 }
 
@@ -138,8 +114,7 @@ async fn register(context: &Context, file: &Path) -> Outcome {
     })?;
     let engine = context.config.connect().await?;
     let registered = engine.register(&revision).await?;
-    let value =
-        json!({ "workflow": workflow, "revision": revision.hash, "created": registered.created });
+    let value = json!({ "workflow": workflow, "revision": revision.hash, "created": registered.created });
     context.output.show(&value, |_| {
         let hash = short(&revision.hash);
         if registered.created {
@@ -160,9 +135,7 @@ async fn register(context: &Context, file: &Path) -> Outcome {
 /// A name that is a file, or looks like one, is a file; else a registered workflow.
 async fn file_or_registered(context: &Context, name: &str) -> Outcome<Definition> {
     let path = Path::new(name);
-    let looks_like_a_file = path
-        .extension()
-        .is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let looks_like_a_file = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     if looks_like_a_file || path.is_file() {
         return lint::definition(context, path);
     }

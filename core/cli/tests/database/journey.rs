@@ -124,7 +124,7 @@ async fn a_task_is_cancelled_with_a_reason_and_an_actor() {
         events.as_array().unwrap().iter().any(|e| e["actor"] == "ada" && e["reason"] == "ordered twice"),
         "{events}"
     );
-    assert!(program.ok(&["task", "cancel", &id, "--reason", "again"]).contains("was cancelled already"));
+    assert!(program.ok(&["task", "cancel", &id, "--reason", "again"]).contains("is cancelled"));
     assert_eq!(program.run(&["task", "watch", &id]).code, 6);
 }
 
