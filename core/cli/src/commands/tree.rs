@@ -50,13 +50,13 @@ impl Tree {
             TaskState::Cancelled => Color::Yellow,
         };
         format!(
-            "{} {}{key}  {bar} {}/{}  {}  {}",
+            "{}  {bar} {}/{}  {}  {}  {}{key}",
             task.workflow,
-            task.task_id,
             task.steps_ended,
             task.steps,
             elapsed((end - task.created_at).num_milliseconds()),
             self.output.paint(color, &state_of(task)),
+            task.task_id,
         )
     }
 

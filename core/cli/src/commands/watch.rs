@@ -57,8 +57,11 @@ async fn draw(context: &Context, engine: &Engine, task: TaskId, deadline: Option
         let lines = picture(tree, &detail, room);
         let width = usize::from(columns.max(20)) - 1;
         let text: Vec<String> = lines.iter().map(|text| truncate_str(text, width, "…").into_owned()).collect();
+        // Each line is written over the old one, in one write: nothing flickers.
+        let up = if drawn == 0 { String::new() } else { format!("\x1b[{drawn}A") };
+        let frame = format!("{up}\r{}\x1b[K\n\x1b[J", text.join("\x1b[K\n"));
         // A terminal that went away ends the watching.
-        if term.clear_last_lines(drawn).and_then(|()| term.write_line(&text.join("\n"))).is_err() {
+        if term.write_str(&frame).and_then(|()| term.flush()).is_err() {
             return Ok(detail.task);
         }
         drawn = text.len();
