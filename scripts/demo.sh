@@ -37,7 +37,8 @@ stop_dev() { # stop_dev: ends `tasker dev` and answers its exit code
 clean_up() {
   local status=$?
   trap - EXIT
-  if [ "$status" -ne 0 ] && [ -s "$work/dev.log" ]; then
+  # From 128 on a signal ended it.
+  if [ "$status" -ne 0 ] && [ "$status" -lt 128 ] && [ -s "$work/dev.log" ]; then
     printf '\nthe demo failed; the last lines of tasker dev:\n' >&2
     tail -n 30 "$work/dev.log" >&2
   fi

@@ -1,6 +1,7 @@
 //! The orders' own table.
 
 use sqlx::{PgConnection, PgPool};
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::{Cart, Confirmation, Order};
@@ -42,19 +43,29 @@ pub async fn set_task(connection: &mut PgConnection, order_id: &str, task_id: Uu
         .map(drop)
 }
 
+/// There is no such order that waits for its confirmation.
+#[derive(Debug, Error, PartialEq)]
+#[error("order {0} cannot be confirmed: it was never placed, or is confirmed already")]
+pub struct NotPlaced(String);
+
 impl Cart {
     /// Confirms a placed order, once it is paid and set aside.
-    pub async fn confirm(&self, connection: &mut PgConnection) -> Result<Confirmation, sqlx::Error> {
-        let order_id: String = sqlx::query_scalar(
+    ///
+    /// The outer error may be mended by another call, the inner one not.
+    pub async fn confirm(&self, connection: &mut PgConnection) -> Result<Result<Confirmation, NotPlaced>, sqlx::Error> {
+        let confirmed = sqlx::query(
             "update orders set state = 'confirmed', total = $2, confirmed_at = now()
-             where order_id = $1 and state = 'placed'
-             returning order_id",
+             where order_id = $1 and state = 'placed'",
         )
         .bind(&self.order_id)
         .bind(self.total)
-        .fetch_one(connection)
+        .execute(connection)
         .await?;
-        Ok(Confirmation { order_id, total: self.total, currency: self.currency })
+        let order_id = self.order_id.clone();
+        if confirmed.rows_affected() == 0 {
+            return Ok(Err(NotPlaced(order_id)));
+        }
+        Ok(Ok(Confirmation { order_id, total: self.total, currency: self.currency }))
     }
 }
 
