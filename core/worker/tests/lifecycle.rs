@@ -38,7 +38,8 @@ async fn a_handler_over_its_timeout_keeps_its_slot_and_its_late_success_is_lost(
     let task = submit(&worker, "w", "{}").await;
     assert_eq!(db.ended(task).await, "complete");
     assert_eq!(worker.zombies(), 1);
-    assert_eq!(worker.free_slots(), 1);
+    // The other one may be reserved for a look at this moment.
+    assert!(worker.free_slots() <= 1);
     gate.notify_one();
     while worker.free_slots() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -217,16 +218,17 @@ async fn of_two_holders_of_one_step_only_one_commits_its_rows() {
         gates.push((ready, go));
     }
     let task = submit(&workers[0], "w", "{}").await;
-    gates[0].0.notified().await;
-    // The lease ends by force, again where a heartbeat was faster; the second worker reads the message.
-    let second_holds = gates[1].0.notified();
-    tokio::pin!(second_holds);
+    // Either may be faster; the lease ends by force, again where a heartbeat renewed it, and the other one reads the message.
+    let (first, second) = tokio::select! {
+        () = gates[0].0.notified() => (0, 1),
+        () = gates[1].0.notified() => (1, 0),
+    };
     let pause = Duration::from_millis(50);
-    while tokio::time::timeout(pause, &mut second_holds).await.is_err() {
+    while tokio::time::timeout(pause, gates[second].0.notified()).await.is_err() {
         sqlx::query("select pgmq.set_vt('tq1_1', 1, 0)").execute(&db.pool).await.unwrap();
     }
-    gates[1].1.notify_one();
-    gates[0].1.notify_one();
+    gates[second].1.notify_one();
+    gates[first].1.notify_one();
     assert_eq!(db.ended(task).await, "complete");
     tokio::time::sleep(Duration::from_millis(100)).await;
     let rows: i64 = sqlx::query_scalar("select count(*) from applied").fetch_one(&db.pool).await.unwrap();
