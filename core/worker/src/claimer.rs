@@ -9,7 +9,7 @@ use tasker_model::Result;
 use tokio::time::Instant;
 
 use crate::pace::Due;
-use crate::process::Process;
+use crate::process::{CLAIM, Process};
 use crate::slots::Permits;
 
 /// How many internal messages one look takes.
@@ -27,7 +27,7 @@ pub(crate) async fn run(process: Arc<Process>) {
             () = process.pace.wait(can_claim) => {}
             () = process.stopping.cancelled() => break,
         }
-        let permits = process.reserve();
+        let permits = process.reserve(CLAIM);
         let due = process.pace.take_due(permits.is_some());
         if due == Due::default() {
             continue;

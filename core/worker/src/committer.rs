@@ -16,6 +16,8 @@ use crate::slots::Permits;
 /// The pauses between attempts to reach the database again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A call asks for as many steps as it may make ready and as ended with it, and this many more: it finds work that others left.
+const SPARE: usize = 8;
 
 /// Runs until the process stops. Up to four of these share the outbox.
 pub(crate) async fn run(process: Arc<Process>) {
@@ -52,7 +54,8 @@ async fn settle(
     let is_relaxed = batch.iter().all(|report| report.is_relaxed);
     let may_cascade = batch.iter().any(|report| report.may_cascade);
     let has_started = Instant::now();
-    let permits = process.reserve();
+    let children: usize = batch.iter().map(|report| report.children).sum();
+    let permits = process.reserve(children + batch.len() + SPARE);
     let settlements: Vec<Settlement> = batch.iter().map(|r| r.settlement.clone()).collect();
     let result = call(process, conn, permits, is_relaxed, &settlements).await;
     if let Err(error) = &result

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) settlement: Settlement,
     /// Its workflow is `durability: relaxed`.
     pub(crate) is_relaxed: bool,
+    /// How many steps it may make ready.
+    pub(crate) children: usize,
     /// Settling it may leave a cascade in the internal queue.
     pub(crate) may_cascade: bool,
 }
@@ -39,7 +41,8 @@ pub(crate) struct Report {
 impl Report {
     /// An outcome of the engine's own, or a release.
     pub(crate) fn of_engine(settlement: Settlement) -> Self {
-        Self { settlement, is_relaxed: false, may_cascade: false }
+        // One child: its own step, where that goes back.
+        Self { settlement, is_relaxed: false, children: 1, may_cascade: false }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::slots::{Permits, Slots};
 use crate::{Handler, Options, StopReason};
 
 /// How many steps one call asks for at most.
-const CLAIM: usize = 256;
+pub(crate) const CLAIM: usize = 256;
 /// Every so many calls half of the steps are read from the queue, so that hand-off does not starve what waits there.
 const FAIR_CALL: u32 = 8;
 /// And also when the last read met a message that had waited for this long.
@@ -120,12 +120,13 @@ impl Process {
         self.queues.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reserves places for one call; none while draining.
-    pub(crate) fn reserve(&self) -> Option<Permits> {
+    /// Reserves up to `want` places for one call; none while draining. A call that reserves more than it can use takes them from the
+    /// hand-off of the calls beside it.
+    pub(crate) fn reserve(&self, want: usize) -> Option<Permits> {
         if self.draining.is_cancelled() {
             return None;
         }
-        self.slots.reserve(CLAIM)
+        self.slots.reserve(want.min(CLAIM))
     }
 
     /// Says who calls and what it can take: the reserved places, of which most or half may be handed off.

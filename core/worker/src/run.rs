@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tasker_engine::{Change, Claimed, Lease, Settlement};
 use tasker_model::limits::NEAR_FUTURE;
-use tasker_model::{Durability, OnFailure, Outcome, Revision};
+use tasker_model::{Durability, OnFailure, Outcome, Revision, RevisionStep};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -70,7 +70,7 @@ impl Process {
             let is_cancel_requested = self.leases.is_cancel_requested(&lease);
             let change = to_change(attempt.outcome, step, &claimed, is_cancel_requested);
             if let Some(change) = change {
-                self.report(revision, lease, change, started.elapsed()).await;
+                self.report(revision, step, lease, change, started.elapsed()).await;
             } else {
                 tracing::error!(task.id = %lease.task_id, step.name = %step.name, "the handler says that it settled its step and did not; it runs again when its lease ends");
                 self.leases.remove(&lease);
@@ -87,7 +87,7 @@ impl Process {
     }
 
     /// Hands an outcome to the committers, unless the lease was lost meanwhile.
-    async fn report(&self, revision: &Revision, lease: Lease, change: Change, duration: Duration) {
+    async fn report(&self, revision: &Revision, step: &RevisionStep, lease: Lease, change: Change, duration: Duration) {
         if !self.leases.is_held(&lease) {
             tracing::warn!(task.id = %lease.task_id, step.idx = lease.idx, "the outcome of a step is dropped: its lease was lost");
             return;
@@ -106,6 +106,7 @@ impl Process {
             .push(Report {
                 settlement: Settlement { lease, change, duration: Some(duration) },
                 is_relaxed: revision.definition.durability == Durability::Relaxed,
+                children: step.children.len(),
                 may_cascade,
             })
             .await;

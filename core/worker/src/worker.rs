@@ -255,7 +255,10 @@ impl Worker {
 }
 
 async fn submit(process: &Arc<Process>, tasks: &[Submission]) -> Result<Vec<Submitted>> {
-    let permits = process.reserve();
+    let roots = |task: &Submission| {
+        process.revisions.known(task.revision_id).map_or(1, |r| r.steps.iter().filter(|s| s.parents.is_empty()).count())
+    };
+    let permits = process.reserve(tasks.iter().map(roots).sum());
     let caller = process.caller(permits.as_ref(), false);
     let since = Instant::now();
     let mut conn = process.engine.acquire().await?;
