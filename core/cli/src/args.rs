@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
+
+use crate::complete;
 
 /// Runs workflows over the code that you have.
 #[derive(Debug, Parser)]
@@ -105,6 +108,7 @@ pub(crate) struct DevArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The workflow, `name` or `namespace.name`
+    #[arg(add = ArgValueCompleter::new(complete::workflows))]
     pub(crate) workflow: String,
     /// The input: a file, `@file`, `-` for stdin, or JSON that begins with `{`
     #[arg(short, long, value_name = "FILE|-|JSON")]
@@ -212,12 +216,14 @@ pub(crate) enum StateName {
 #[derive(Debug, Args)]
 pub(crate) struct TaskName {
     /// The task: its id, a unique start of it, its key, or `@last`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct FollowArgs {
     /// The task: its id, a unique start of it, its key, or `@last`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,
     /// How long, such as `30s`; exit code 7 then
     #[arg(long, value_name = "DURATION")]
@@ -227,6 +233,7 @@ pub(crate) struct FollowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// The task: its id, a unique start of it, its key, or `@last`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,
     /// Why; kept in the task's history
     #[arg(long)]
@@ -254,6 +261,7 @@ pub(crate) enum WorkflowCommand {
     /// Draw a workflow's graph
     Graph {
         /// A YAML file, or the name of a registered workflow
+        #[arg(add = ArgValueCompleter::new(complete::workflows))]
         workflow: String,
         /// How to draw it
         #[arg(long, value_enum, default_value = "terminal")]
@@ -264,6 +272,7 @@ pub(crate) enum WorkflowCommand {
     /// Make a registered revision the one that new tasks use
     Activate {
         /// The workflow, `name` or `namespace.name`
+        #[arg(add = ArgValueCompleter::new(complete::workflows))]
         workflow: String,
         /// A content hash, the start of one, or a version
         revision: String,
@@ -278,6 +287,7 @@ pub(crate) enum WorkflowCommand {
 #[derive(Debug, Args)]
 pub(crate) struct WorkflowName {
     /// The workflow, `name` or `namespace.name`
+    #[arg(add = ArgValueCompleter::new(complete::workflows))]
     pub(crate) workflow: String,
 }
 

@@ -46,10 +46,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Outcome {
             program::config(context, origin);
             Ok(())
         }
-        Command::Completions { shell } => {
-            program::completions(context, shell);
-            Ok(())
-        }
+        Command::Completions { shell } => program::completions(context, shell),
         Command::Version => {
             program::version(context);
             Ok(())

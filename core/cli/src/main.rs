@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod config;
 mod failure;
 mod input;
@@ -10,7 +11,7 @@ mod when;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
@@ -20,6 +21,8 @@ use crate::failure::{Outcome, invalid};
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    // Answers a shell that asks for completions, and ends the program then.
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
     let cli = Cli::parse();
     let format = cli.global.output;
     match run(cli) {

@@ -1,10 +1,11 @@
 //! The program itself: its version, its configuration, its completion scripts.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 
 use super::Context;
-use crate::args::Cli;
+use crate::complete;
+use crate::failure::{Outcome, invalid};
 use crate::output::table;
 
 pub(super) fn version(context: &Context) {
@@ -13,12 +14,19 @@ pub(super) fn version(context: &Context) {
     context.output.show(&value, |_| format!("tasker {version}"));
 }
 
-pub(super) fn completions(context: &Context, shell: Shell) {
+/// Writes the script that makes a shell ask this program for completions.
+pub(super) fn completions(context: &Context, shell: Shell) -> Outcome {
+    let name = shell.to_string();
+    let shells = Shells::builtins();
+    let registers = shells.completer(&name).ok_or_else(|| invalid(format!("there are no completions for {name}")))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "tasker", &mut script);
+    registers
+        .write_registration(complete::VARIABLE, "tasker", "tasker", "tasker", &mut script)
+        .map_err(|error| invalid(format!("cannot write the script: {error}")))?;
     let script = String::from_utf8_lossy(&script);
-    let value = serde_json::json!({ "shell": shell.to_string(), "script": script });
+    let value = serde_json::json!({ "shell": name, "script": script });
     context.output.show(&value, |_| script.to_string());
+    Ok(())
 }
 
 pub(super) fn config(context: &Context, with_origin: bool) {

@@ -1,6 +1,7 @@
 //! The program against a real database.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod completions;
 mod dev;
 mod journey;
 mod json;
