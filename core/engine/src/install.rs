@@ -65,6 +65,8 @@ impl Engine {
 
     async fn migrate_locked(&self, conn: &mut PgConnection) -> Result<()> {
         let doing = "migrating the database";
+        // That things exist already is what a second run is for.
+        conn.execute("set client_min_messages = warning").await.map_err(|e| to_error(doing, e))?;
         self.install_pgmq(conn).await?;
         let schema = self.schema();
         conn.execute(AssertSqlSafe(schema.fill("create schema if not exists {schema}")))

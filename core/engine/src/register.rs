@@ -33,8 +33,8 @@ struct StepColumns<'a> {
 }
 
 impl Engine {
-    /// Registers a revision in a transaction of its own. The first registration of a new content becomes the workflow's current one.
-    /// Idempotent.
+    /// Registers a revision in a transaction of its own, on a connection of its own: the pool's may all be held by transactions that wait
+    /// for this. The first registration of a new content becomes the workflow's current one. Idempotent.
     pub async fn register(&self, revision: &Revision) -> Result<Registered> {
         let steps: Vec<_> = revision
             .steps
@@ -60,6 +60,7 @@ impl Engine {
         let sql = self.statement(
             "select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         );
+        let mut conn = self.open().await?;
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(&definition.namespace)
@@ -78,7 +79,7 @@ impl Engine {
                     Durability::Relaxed => "relaxed",
                 })
                 .bind(steps.get())
-                .fetch_one(self.pool())
+                .fetch_one(&mut conn)
                 .await
                 .map_err(|error| { to_error(&format!("registering workflow {}", definition.reference()), error,) })
         )?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tasker_engine::CancelReply;
 use tasker_engine::queries::{EventRow, StepRow, TaskDetail, TaskRow};
-use tasker_model::{Error, ErrorKind, Payload, Result, StepFailure, TaskId, TaskState};
+use tasker_model::{Error, ErrorKind, Payload, Result, TaskId, TaskState};
 
 use crate::home::Runtime;
 
@@ -137,14 +137,20 @@ impl Ended {
         self.error.as_ref()
     }
 
+    /// Returns the application's own code of the failure, such as `CARD_DECLINED`, if it had one.
+    pub fn code(&self) -> Option<String> {
+        self.field("code")
+    }
+
+    /// Reads one field of the stored error, which holds the step's failure and what the engine added to it.
+    fn field<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        self.error.as_ref()?.at(&[name])?.to().ok()
+    }
+
     fn failure(&self) -> Error {
-        let failure: Option<StepFailure> = self.error.as_ref().and_then(|error| error.to().ok());
-        let kind = failure.as_ref().map_or(
-            if self.state == TaskState::Cancelled { ErrorKind::Cancelled } else { ErrorKind::Unexpected },
-            |failure| failure.kind,
-        );
-        let why = self.error.as_ref().and_then(|error| error.at(&["message"])?.to::<String>().ok());
-        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let by_state = if self.state == TaskState::Cancelled { ErrorKind::Cancelled } else { ErrorKind::Unexpected };
+        let kind = self.field("kind").unwrap_or(by_state);
+        let why = self.field::<String>("message").map(|why| format!(": {why}")).unwrap_or_default();
         Error::new(kind, format!("task {} ended {}{why}", self.id, self.state)).with("task", self.id)
     }
 }

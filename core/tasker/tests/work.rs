@@ -50,6 +50,27 @@ async fn a_task_exists_if_and_only_if_the_callers_transaction_commits() {
     db.check().await;
 }
 
+/// The first submit of a program registers the workflow, on a connection that no waiting transaction holds.
+#[tokio::test]
+async fn first_submits_from_more_transactions_than_connections_do_not_wait_for_each_other() {
+    let db = db().await;
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(3)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect(db.database.url())
+        .await
+        .unwrap();
+    let workflow = orders();
+    let _tasker = Tasker::from_pool(pool.clone()).workflow(workflow.clone());
+    let submits = (0..6).map(|_| async {
+        let mut tx = pool.begin().await.unwrap();
+        workflow.submit(&mut tx, order(&[1.0])).await.unwrap();
+        tx.commit().await.unwrap();
+    });
+    futures::future::join_all(submits).await;
+    assert_eq!(db.count("task").await, 6);
+}
+
 #[tokio::test]
 async fn a_workflow_without_a_tasker_says_so() {
     let db = db().await;
@@ -86,6 +107,8 @@ async fn work_runs_tasks_until_it_is_told_to_stop() {
     }
     let failed = tasker.submit("orders.order_processing", order(&[])).await.unwrap().wait_for(SOON).await.unwrap();
     assert_eq!(failed.status(), TaskState::Failed);
+    assert_eq!(failed.code().as_deref(), Some("EMPTY_CART"));
+    assert_eq!(failed.result::<String>().unwrap_err().kind, ErrorKind::Permanent);
     let error = failed.result::<String>().unwrap_err();
     assert!(error.message.contains("the cart is empty"), "{error}");
 

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tasker_model::definition::Priority;
 use tasker_model::state::StepState;
-use tasker_model::{Payload, Result, TaskId};
+use tasker_model::{ErrorKind, Payload, Result, TaskId};
 
 use super::display::{Signs, StepDisplay, display};
 use super::tasks::{TaskRow, no_task};
@@ -136,6 +136,11 @@ impl Engine {
         }
         let messages = self.messages(&mut tx, task, &steps).await?;
         tx.commit().await.map_err(|error| to_error(doing, error))?;
+        let output = match self.task_output(task).await {
+            // It is read by its steps.
+            Err(error) if error.kind == ErrorKind::ContextTooLarge => None,
+            output => output?,
+        };
         let field = |error| to_error(doing, error);
         let read_at: DateTime<Utc> = head.try_get("read_at").map_err(field)?;
         Ok(TaskDetail {
@@ -143,8 +148,7 @@ impl Engine {
             revision: head.try_get("hash").map_err(field)?,
             version: head.try_get("version").map_err(field)?,
             input: payload(&head, "input").map_err(field)?.unwrap_or_default(),
-            // One that is too large is read by its steps.
-            output: self.task_output(task).await.ok().flatten(),
+            output,
             correlation_id: head.try_get("correlation_id").map_err(field)?,
             trace: payload(&head, "trace").map_err(field)?,
             steps: finish(steps, &messages, read_at),
