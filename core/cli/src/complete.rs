@@ -10,6 +10,7 @@ use tasker_engine::queries::TaskFilter;
 
 use crate::args::Cli;
 use crate::config::Config;
+use crate::output::count;
 
 /// The variable in which a shell says that it wants completions.
 pub(crate) const VARIABLE: &str = "COMPLETE";
@@ -21,7 +22,10 @@ const TASKS: u32 = 20;
 pub(crate) fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, async |engine| {
         let workflows = engine.workflows().await?;
-        Ok(workflows.into_iter().map(|row| (row.workflow.to_string(), format!("{} steps", row.steps))).collect())
+        Ok(workflows
+            .into_iter()
+            .map(|row| (row.workflow.to_string(), count(usize::try_from(row.steps).unwrap_or_default(), "step")))
+            .collect())
     })
 }
 

@@ -117,6 +117,11 @@ pub(crate) fn duration(duration: Duration) -> String {
     elapsed(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Writes a number of things: `1 step`, `4 steps`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Writes what may be absent.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -10,7 +10,7 @@ use super::Context;
 use crate::args::{DoctorArgs, Format};
 use crate::config::without_password;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Color, duration, elapsed};
+use crate::output::{Color, count, duration, elapsed};
 
 /// How long a NOTIFY may take before it counts as lost.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
@@ -97,7 +97,11 @@ async fn examine(context: &Context) -> Outcome<Vec<Check>> {
         return Ok(checks);
     }
     if !found.is_current() {
-        let found = format!("schema {} is not up to date: {} migrations pending", engine.schema(), found.pending.len());
+        let found = format!(
+            "schema {} is not up to date: {} pending",
+            engine.schema(),
+            count(found.pending.len(), "migration")
+        );
         checks.push(failure("schema", found, "tasker db migrate"));
         return Ok(checks);
     }
@@ -168,7 +172,7 @@ async fn handlers(engine: &Engine) -> Outcome<Vec<Check>> {
             if handler.workflows.is_empty() { "an old revision".to_owned() } else { handler.workflows.join(", ") };
         let name = format!("{} in namespace {}", handler.handler, handler.namespace);
         if handler.held > 0 {
-            let found = format!("no live worker has {name}: {} steps wait for it", handler.held);
+            let found = format!("no live worker has {name}; steps that wait for it: {}", handler.held);
             failure("handlers", found, format!("start the worker that runs {needed}"))
         } else {
             let found = format!("no live worker has {name}");
@@ -202,14 +206,13 @@ async fn queues(engine: &Engine) -> Outcome<Vec<Check>> {
     let queues = engine.queues().await?;
     let check = |queue: &tasker_engine::queries::QueueRow| {
         let age = queue.oldest_ms.unwrap_or_default();
+        let oldest = match queue.oldest_ms {
+            Some(ms) => format!(", oldest {}", elapsed(i64::try_from(ms).unwrap_or(i64::MAX))),
+            None => String::new(),
+        };
         let found = format!(
-            "{}/{} ({}): {} visible, {} leased, oldest {}",
-            queue.namespace,
-            queue.name,
-            queue.kind,
-            queue.visible,
-            queue.leased,
-            elapsed(i64::try_from(age).unwrap_or(i64::MAX))
+            "{}/{} ({}): {} visible, {} leased{oldest}",
+            queue.namespace, queue.name, queue.kind, queue.visible, queue.leased
         );
         if queue.paused {
             warning("queues", format!("{found}, paused"), "resume it when it may run again")

@@ -7,6 +7,7 @@ use tasker_model::{Definition, Error, ErrorKind, Graph};
 
 use crate::args::GraphFormat;
 use crate::failure::Outcome;
+use crate::output::count;
 
 /// A workflow's graph.
 #[derive(Debug, Serialize)]
@@ -69,7 +70,8 @@ impl Drawing {
     fn terminal(&self) -> String {
         let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
         let levels = self.steps.iter().map(|step| step.level + 1).max().unwrap_or_default();
-        let mut text = format!("{}   {} steps in {levels} levels\n", self.workflow, self.steps.len());
+        let mut text =
+            format!("{}   {} in {}\n", self.workflow, count(self.steps.len(), "step"), count(levels, "level"));
         let mut shown = None;
         for (at, step) in self.steps.iter().enumerate() {
             let is_first = shown != Some(step.level);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_engine::queries::{EventRow, TaskDetail, TaskFilter, TaskRow};
+use tasker_engine::queries::{EVENTS_LIMIT, EventRow, TaskDetail, TaskFilter, TaskRow};
 use tasker_engine::{CancelReply, Engine, clock};
 use tasker_model::state::TaskState;
 use tasker_model::{TaskId, WorkflowRef};
@@ -48,9 +48,22 @@ pub(super) async fn run(context: &Context, command: TaskCommand) -> Outcome {
         TaskCommand::Cancel(args) => cancel(context, args).await,
         TaskCommand::Events(args) => {
             let (engine, task) = find(context, &args.task).await?;
-            let events = engine.events(task, None).await?;
+            let events = all_events(&engine, task).await?;
             context.output.show(&events, |events| history(events));
             Ok(())
+        }
+    }
+}
+
+async fn all_events(engine: &Engine, task: TaskId) -> Outcome<Vec<EventRow>> {
+    let mut events: Vec<EventRow> = Vec::new();
+    loop {
+        let place = events.last().map(|last| (last.at, last.event_id));
+        let page = engine.events(task, place).await?;
+        let is_last = page.len() < EVENTS_LIMIT;
+        events.extend(page);
+        if is_last {
+            return Ok(events);
         }
     }
 }

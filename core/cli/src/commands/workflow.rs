@@ -10,7 +10,7 @@ use super::graph::Drawing;
 use super::{Context, lint};
 use crate::args::WorkflowCommand;
 use crate::failure::{Outcome, invalid};
-use crate::output::{elapsed, or_dash, table, talk, time};
+use crate::output::{count, elapsed, or_dash, table, talk, time};
 
 /// How much of a content hash is shown: enough to be unique, short enough to be read.
 const HASH_SHOWN: usize = 12;
@@ -97,9 +97,9 @@ fn describe(detail: &WorkflowDetail) -> String {
     });
     let paused = if detail.row.paused { "   paused" } else { "" };
     format!(
-        "{}   {} steps{paused}\n\n{}\n\n{}",
+        "{}   {}{paused}\n\n{}\n\n{}",
         detail.row.workflow,
-        detail.row.steps,
+        count(detail.step_list.len(), "step"),
         table(&["step", "handler", "kind", "queue", "attempts", "timeout", "waits for"], steps.collect(), "no steps"),
         table(&["revision", "version", "registered", ""], revisions.collect(), "")
     )
