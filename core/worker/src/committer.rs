@@ -50,31 +50,40 @@ async fn settle(
     conn: &mut Option<PgConnection>,
     batch: Vec<Report>,
 ) -> Result<(), Vec<Report>> {
-    process.leases.mark_settling(batch.iter().map(|report| &report.settlement.lease), true);
     let is_relaxed = batch.iter().all(|report| report.is_relaxed);
     let may_cascade = batch.iter().any(|report| report.may_cascade);
     let has_started = Instant::now();
     let children: usize = batch.iter().map(|report| report.children).sum();
     let permits = process.reserve(children + batch.len() + SPARE);
-    let settlements: Vec<Settlement> = batch.iter().map(|r| r.settlement.clone()).collect();
+    let (settlements, notes): (Vec<Settlement>, Vec<_>) =
+        batch.into_iter().map(|r| (r.settlement, (r.is_relaxed, r.children, r.may_cascade))).unzip();
+    process.leases.mark_settling(settlements.iter().map(|s| &s.lease), true);
     let result = call(process, conn, permits, is_relaxed, &settlements).await;
     if let Err(error) = &result
         && error.kind == ErrorKind::Unavailable
     {
-        tracing::warn!(%error, outcomes = batch.len(), "cannot settle; the outcomes wait");
-        process.leases.mark_settling(batch.iter().map(|r| &r.settlement.lease), false);
-        return Err(batch);
+        tracing::warn!(%error, outcomes = settlements.len(), "cannot settle; the outcomes wait");
+        process.leases.mark_settling(settlements.iter().map(|s| &s.lease), false);
+        let with_notes = settlements.into_iter().zip(notes);
+        return Err(with_notes
+            .map(|(settlement, (is_relaxed, children, may_cascade))| Report {
+                settlement,
+                is_relaxed,
+                children,
+                may_cascade,
+            })
+            .collect());
     }
     if let Err(error) = result {
-        tracing::error!(%error, outcomes = batch.len(), "these outcomes are given up; their steps run again when their leases end");
+        tracing::error!(%error, outcomes = settlements.len(), "these outcomes are given up; their steps run again when their leases end");
     }
-    process.leases.remove_all(batch.iter().map(|r| &r.settlement.lease));
+    process.leases.remove_all(settlements.iter().map(|s| &s.lease));
     process.pace.worked(true);
     if may_cascade {
         process.pace.internal();
     }
     tracing::debug!(
-        outcomes = batch.len(),
+        outcomes = settlements.len(),
         duration_ms = u64::try_from(has_started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "settled"
     );
