@@ -159,3 +159,118 @@ fn held(step: &StepRow) -> String {
         other => format!("held: {}", other.unwrap_or_default()),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+    use tasker_engine::queries::TaskRow;
+    use tasker_model::{Payload, StepState, TaskId, WorkflowRef};
+
+    use super::*;
+    use crate::args::Format;
+
+    fn plain() -> Tree {
+        Tree::new(Output { format: Format::Table, is_terminal: true, is_colored: false })
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(1_800_000_000 + second)
+    }
+
+    fn step(name: &str, display: StepDisplay) -> StepRow {
+        StepRow {
+            idx: 0,
+            name: name.to_owned(),
+            state: StepState::Ready,
+            display,
+            due_at: None,
+            held: None,
+            skipped_as: None,
+            run: 0,
+            attempt: 1,
+            max_attempts: Some(3),
+            timeout_ms: None,
+            handler: Some(format!("orders.{name}")),
+            queue: None,
+            priority: None,
+            parents: Vec::new(),
+            result: None,
+            error: None,
+            checkpoint: None,
+            started_at: None,
+            finished_at: None,
+            duration_ms: None,
+            worker: None,
+        }
+    }
+
+    /// A task seven seconds old whose steps do these things.
+    pub(in crate::commands) fn detail(steps: Vec<StepRow>) -> TaskDetail {
+        let total = i64::try_from(steps.len()).expect("few");
+        TaskDetail {
+            task: TaskRow {
+                task_id: TaskId(uuid::Uuid::from_u128(7)),
+                workflow: WorkflowRef { namespace: "shop".to_owned(), name: "orders".to_owned() },
+                state: TaskState::Running,
+                ending: None,
+                paused: false,
+                steps: total,
+                steps_done: 1,
+                steps_ended: total / 2,
+                key: Some("order:4711".to_owned()),
+                tags: Payload::empty_object(),
+                priority: None,
+                created_at: at(0),
+                run_at: None,
+                deadline: None,
+                finished_at: None,
+                error: None,
+            },
+            revision: String::new(),
+            version: None,
+            input: Payload::empty_object(),
+            output: None,
+            correlation_id: None,
+            trace: None,
+            steps,
+            read_at: at(7),
+        }
+    }
+
+    pub(in crate::commands) fn many(displays: &[StepDisplay]) -> TaskDetail {
+        detail(displays.iter().enumerate().map(|(n, display)| step(&format!("s{n}"), *display)).collect())
+    }
+
+    #[test]
+    fn each_step_says_what_it_is_doing() {
+        let error = Payload::parse(r#"{"kind":"unexpected","message":"Net::ReadTimeout smtp"}"#).expect("JSON");
+        let steps = vec![
+            StepRow { duration_ms: Some(2_100), attempt: 2, ..step("charge", StepDisplay::Done) },
+            StepRow {
+                due_at: Some(at(11)),
+                attempt: 2,
+                error: Some(error.clone()),
+                ..step("confirm", StepDisplay::Retrying)
+            },
+            StepRow {
+                started_at: Some(at(3)),
+                worker: Some("till-1".to_owned()),
+                ..step("reserve", StepDisplay::Running)
+            },
+            StepRow { held: Some("no_handler".to_owned()), ..step("notify", StepDisplay::Held) },
+            StepRow { attempt: 3, error: Some(error), ..step("mail", StepDisplay::Failed) },
+            step("close", StepDisplay::Waiting),
+        ];
+        assert_eq!(
+            plain().draw(&detail(steps)),
+            "\
+shop.orders  █████░░░░░ 3/6  7.0 s  running  00000000-0000-0000-0000-000000000007  key=order:4711
+├─ ✓ charge   2.1 s  (2 attempts)
+├─ ↻ confirm  attempt 2/3 in 4.0 s  Net::ReadTimeout smtp
+├─ ◐ reserve  running  4.0 s
+├─ ⏸ notify   no worker has announced its handler orders.notify
+├─ ✗ mail     failed, attempt 3/3  Net::ReadTimeout smtp
+└─ · close    waiting"
+        );
+    }
+}

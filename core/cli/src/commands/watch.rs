@@ -127,3 +127,24 @@ async fn stream(engine: &Engine, task: TaskId, deadline: Option<Instant>) -> Out
 fn next_place(events: &[EventRow], is_full: bool) -> Option<(DateTime<Utc>, i64)> {
     events.last().map(|last| if is_full { (last.at, last.event_id) } else { (last.at - OVERLAP, 0) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::tree::tests::many;
+    use crate::output::Output;
+
+    #[test]
+    fn a_tree_larger_than_the_terminal_shows_what_moves() {
+        let mut displays = vec![StepDisplay::Done; 30];
+        displays[20] = StepDisplay::Running;
+        displays[25] = StepDisplay::Retrying;
+        let detail = many(&displays);
+        let tree = Tree::new(Output { format: Format::Table, is_terminal: true, is_colored: false });
+        assert_eq!(picture(tree, &detail, usize::MAX).len(), 31);
+        let lines = picture(tree, &detail, 8);
+        assert_eq!(lines.len(), 8);
+        assert!(lines.iter().any(|line| line.contains("s20")) && lines.iter().any(|line| line.contains("s25")));
+        assert_eq!(lines[7], "   … and 24 more steps");
+    }
+}
