@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr};
 use tasker_model::{Error, ErrorKind, Result};
 
 use crate::{Schema, to_error};
+
+/// How long an idle connection of the pool is taken to live.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How to reach the database.
 #[derive(Debug, Clone)]
@@ -51,6 +54,16 @@ impl Engine {
         let pool = PgPoolOptions::new()
             .max_connections(options.pool_size)
             .acquire_timeout(Duration::from_secs(10))
+            // A connection that was used a moment ago is not asked whether it lives: that costs each submit a round trip.
+            .test_before_acquire(false)
+            .before_acquire(|conn, about| {
+                Box::pin(async move {
+                    if about.idle_for > FRESH {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(connect.clone())
             .await
             .map_err(|error| to_error("connecting to the database", error))?;

@@ -27,7 +27,9 @@ pub fn to_error(doing: &str, error: sqlx::Error) -> Error {
         Some(kind) => kind,
         None if matches!(code.get(..2), Some("08" | "57" | "53")) => ErrorKind::Unavailable,
         None if matches!(code.as_str(), "40001" | "40P01" | "55P03") => ErrorKind::Busy,
-        None if code == "42501" || code.starts_with("28") => ErrorKind::Forbidden,
+        // Not let in, or no such database: nothing was done, and the address or the server is what must change.
+        None if code.starts_with("28") || code == "3D000" => ErrorKind::Unavailable,
+        None if code == "42501" => ErrorKind::Forbidden,
         None if code == "3F000" || code == "42P01" || code == "42883" => {
             return Error::new(
                 ErrorKind::Unavailable,

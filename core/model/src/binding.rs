@@ -28,10 +28,7 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
         let at = format!("steps.{}", step.name);
         result_paths(&mut problems, definition, signatures, step);
         let Some(signature) = signatures.get(&step.call) else {
-            let handlers = signatures
-                .handlers
-                .iter()
-                .map(|signature| signature.handler.as_str());
+            let handlers = signatures.handlers.iter().map(|signature| signature.handler.as_str());
             problems.push(
                 Diagnostic::error(
                     Code::UnknownHandler,
@@ -42,33 +39,19 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
             );
             continue;
         };
-        let params = signature
-            .params
-            .iter()
-            .map(|param| param.name.as_str())
-            .filter(|name| *name != CTX);
+        let params = signature.params.iter().map(|param| param.name.as_str()).filter(|name| *name != CTX);
         let mut meant = Vec::new();
-        for param in step
-            .with
-            .keys()
-            .filter(|param| *param != CTX && signature.param(param).is_none())
-        {
+        for param in step.with.keys().filter(|param| *param != CTX && signature.param(param).is_none()) {
             meant.extend(nearest(param, params.clone()));
             let message = format!("`{}` has no parameter `{param}`", step.call);
             problems.push(
-                Diagnostic::error(
-                    Code::UnknownParameter,
-                    format!("{at}.with.{param}"),
-                    message,
-                )
-                .maybe_help(did_you_mean(param, params.clone()))
-                .on_key(),
+                Diagnostic::error(Code::UnknownParameter, format!("{at}.with.{param}"), message)
+                    .maybe_help(did_you_mean(param, params.clone()))
+                    .on_key(),
             );
         }
         // A parameter that is bound under a misspelt name is one mistake, not two.
-        let is_missing = |param: &&Param| {
-            !is_bound(definition, step, param) && !meant.contains(&param.name.as_str())
-        };
+        let is_missing = |param: &&Param| !is_bound(definition, step, param) && !meant.contains(&param.name.as_str());
         for param in signature.params.iter().filter(is_missing) {
             problems.push(unbound(definition, signatures, step, signature, param));
         }
@@ -89,14 +72,9 @@ pub fn bind_code_first(definition: &mut Definition, signatures: &Signatures) -> 
             if definition.steps[at].with.contains_key(&param.name) {
                 continue;
             }
-            let source = if definition.steps[..at]
-                .iter()
-                .any(|earlier| earlier.name == param.name)
-            {
+            let source = if definition.steps[..at].iter().any(|earlier| earlier.name == param.name) {
                 Source::step(&param.name)
-            } else if has_input_field(definition, &param.name)
-                || (definition.input.is_none() && param.required)
-            {
+            } else if has_input_field(definition, &param.name) || (definition.input.is_none() && param.required) {
                 Source::input_field(&param.name)
             } else {
                 continue;
@@ -112,17 +90,10 @@ pub fn bind_code_first(definition: &mut Definition, signatures: &Signatures) -> 
 /// `params` are the handler's parameters: those without a binding get the input field of their name. A parameter
 /// that is not required and has no value is left out, so that its own default holds. Below `null` everything is
 /// `null`: a skipped step gives `null`, and its dependents run.
-pub fn arguments(
-    step: &RevisionStep,
-    params: &[Param],
-    input: &StepInput,
-) -> Result<BTreeMap<String, Payload>> {
+pub fn arguments(step: &RevisionStep, params: &[Param], input: &StepInput) -> Result<BTreeMap<String, Payload>> {
     let mut arguments = BTreeMap::new();
     for binding in &step.bindings {
-        let is_optional = binding.optional
-            || params
-                .iter()
-                .any(|param| param.name == binding.param && !param.required);
+        let is_optional = binding.optional || params.iter().any(|param| param.name == binding.param && !param.required);
         match value(&binding.source, input) {
             Some(value) => {
                 arguments.insert(binding.param.clone(), value);
@@ -143,12 +114,7 @@ pub fn arguments(
         }
     }
     for param in params.iter().filter(|param| param.name != CTX) {
-        if arguments.contains_key(&param.name)
-            || step
-                .bindings
-                .iter()
-                .any(|binding| binding.param == param.name)
-        {
+        if arguments.contains_key(&param.name) || step.bindings.iter().any(|binding| binding.param == param.name) {
             continue;
         }
         match value(&Source::input_field(&param.name), input) {
@@ -187,10 +153,7 @@ fn value(source: &Source, input: &StepInput) -> Option<Payload> {
 }
 
 fn has_input_field(definition: &Definition, field: &str) -> bool {
-    definition
-        .input
-        .as_ref()
-        .is_some_and(|input| schema::fields(input).contains(&field))
+    definition.input.as_ref().is_some_and(|input| schema::fields(input).contains(&field))
 }
 
 fn is_bound(definition: &Definition, step: &StepDefinition, param: &Param) -> bool {
@@ -209,49 +172,23 @@ fn unbound(
     signature: &Signature,
     param: &Param,
 ) -> Diagnostic {
-    let message = format!(
-        "parameter `{}` of `{}` has no value in step `{}`",
-        param.name, signature.handler, step.name
-    );
-    let problem = Diagnostic::error(
-        Code::Unbound,
-        format!("steps.{}.with.{}", step.name, param.name),
-        message,
-    );
+    let message = format!("parameter `{}` of `{}` has no value in step `{}`", param.name, signature.handler, step.name);
+    let problem = Diagnostic::error(Code::Unbound, format!("steps.{}.with.{}", step.name, param.name), message);
     if definition.step(&param.name).is_some() {
-        return problem.help(format!(
-            "write `with: {{ {0}: {0} }}` to take the result of step `{0}`",
-            param.name
-        ));
+        return problem.help(format!("write `with: {{ {0}: {0} }}` to take the result of step `{0}`", param.name));
     }
     // A result field of the same name elsewhere in the workflow is most likely what was meant.
-    let giver = definition
-        .steps
-        .iter()
-        .filter(|other| other.name != step.name)
-        .find(|other| {
-            let result = signatures
-                .get(&other.call)
-                .and_then(|signature| signature.result.as_ref());
-            result.is_some_and(|schema| schema::fields(schema).contains(&param.name.as_str()))
-        });
+    let giver = definition.steps.iter().filter(|other| other.name != step.name).find(|other| {
+        let result = signatures.get(&other.call).and_then(|signature| signature.result.as_ref());
+        result.is_some_and(|schema| schema::fields(schema).contains(&param.name.as_str()))
+    });
     if let Some(giver) = giver {
-        return problem.help(format!(
-            "write `with: {{ {0}: {1}.{0} }}`",
-            param.name, giver.name
-        ));
+        return problem.help(format!("write `with: {{ {0}: {1}.{0} }}`", param.name, giver.name));
     }
-    let fields = definition
-        .input
-        .as_ref()
-        .map(schema::fields)
-        .unwrap_or_default();
+    let fields = definition.input.as_ref().map(schema::fields).unwrap_or_default();
     match nearest(&param.name, fields) {
         Some(field) => problem.help(format!("write `with: {{ {}: input.{field} }}`", param.name)),
-        None => problem.help(format!(
-            "bind it under `with`, or add `{}` to the input",
-            param.name
-        )),
+        None => problem.help(format!("bind it under `with`, or add `{}` to the input", param.name)),
     }
 }
 
@@ -263,26 +200,14 @@ fn result_paths(
     step: &StepDefinition,
 ) {
     for (param, source) in &step.with {
-        let Source::Step {
-            step: producer,
-            path,
-        } = source
-        else {
+        let Source::Step { step: producer, path } = source else {
             continue;
         };
-        let result = definition
-            .step(producer)
-            .and_then(|producer| signatures.get(&producer.call)?.result.as_ref());
-        let Some(Found::Nothing { segment, fields }) =
-            result.map(|schema| schema::look_up(schema, path))
-        else {
+        let result = definition.step(producer).and_then(|producer| signatures.get(&producer.call)?.result.as_ref());
+        let Some(Found::Nothing { segment, fields }) = result.map(|schema| schema::look_up(schema, path)) else {
             continue;
         };
-        let place = path[..segment]
-            .iter()
-            .fold(producer.clone(), |place, segment| {
-                format!("{place}.{segment}")
-            });
+        let place = path[..segment].iter().fold(producer.clone(), |place, segment| format!("{place}.{segment}"));
         let missing = &path[segment];
         problems.push(
             Diagnostic::error(

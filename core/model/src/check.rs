@@ -20,12 +20,7 @@ use crate::{
 pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     name(&mut problems, "name", "workflow", &definition.name);
-    name(
-        &mut problems,
-        "namespace",
-        "namespace",
-        &definition.namespace,
-    );
+    name(&mut problems, "namespace", "namespace", &definition.namespace);
     input(&mut problems, definition);
     match definition.steps.len() {
         0 => problems.push(
@@ -83,17 +78,12 @@ fn bad_name(at: &str, what: &str, text: &str) -> Diagnostic {
         if c.is_ascii_uppercase() && proposal.ends_with(|last: char| last.is_ascii_lowercase()) {
             proposal.push('_');
         }
-        proposal.push(if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '_'
-        });
+        proposal.push(if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     }
     let help = if is_name(&proposal) {
         format!("write `{proposal}`")
     } else {
-        "start with a lower-case letter; then at most 62 lower-case letters, digits and underscores"
-            .to_owned()
+        "start with a lower-case letter; then at most 62 lower-case letters, digits and underscores".to_owned()
     };
     Diagnostic::error(Code::BadName, at, format!("`{text}` is no {what} name")).help(help)
 }
@@ -111,22 +101,14 @@ fn input(problems: &mut Vec<Diagnostic>, definition: &Definition) {
     }
     if schema.get("type").is_some_and(|kind| kind != "object") {
         problems.push(
-            Diagnostic::error(
-                Code::BadSchema,
-                "input.type",
-                "the input of a task is always an object",
-            )
-            .help("write `type: object`"),
+            Diagnostic::error(Code::BadSchema, "input.type", "the input of a task is always an object")
+                .help("write `type: object`"),
         );
     }
     if let Err(error) = jsonschema::validator_for(schema) {
         let inside = error.instance_path().to_string().replace('/', ".");
         let message = format!("the input's schema is no JSON Schema: {error}");
-        problems.push(Diagnostic::error(
-            Code::BadSchema,
-            format!("input{inside}"),
-            message,
-        ));
+        problems.push(Diagnostic::error(Code::BadSchema, format!("input{inside}"), message));
         return;
     }
     for (at, field) in definition.search.iter().enumerate() {
@@ -138,19 +120,11 @@ fn input(problems: &mut Vec<Diagnostic>, definition: &Definition) {
 /// Reports a path that the input's schema rules out.
 fn input_path(problems: &mut Vec<Diagnostic>, schema: &Value, at: &str, path: &[String]) {
     if let Found::Nothing { segment, fields } = schema::look_up(schema, path) {
-        let place = path[..segment]
-            .iter()
-            .fold(INPUT.to_owned(), |place, segment| {
-                format!("{place}.{segment}")
-            });
+        let place = path[..segment].iter().fold(INPUT.to_owned(), |place, segment| format!("{place}.{segment}"));
         let missing = &path[segment];
         problems.push(
-            Diagnostic::error(
-                Code::NoInputField,
-                at,
-                format!("`{place}` has no field `{missing}`"),
-            )
-            .maybe_help(did_you_mean(missing, fields)),
+            Diagnostic::error(Code::NoInputField, at, format!("`{place}` has no field `{missing}`"))
+                .maybe_help(did_you_mean(missing, fields)),
         );
     }
 }
@@ -164,21 +138,14 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
             Diagnostic::error(
                 Code::Reserved,
                 &at,
-                format!(
-                    "no step may be called `{}`: it names the task's own",
-                    step.name
-                ),
+                format!("no step may be called `{}`: it names the task's own", step.name),
             )
             .help("choose another name")
             .on_key(),
         );
     }
     if let Err(error) = check_handler_name(&step.call) {
-        problems.push(Diagnostic::error(
-            Code::BadName,
-            format!("{at}.call"),
-            error.message,
-        ));
+        problems.push(Diagnostic::error(Code::BadName, format!("{at}.call"), error.message));
     }
     name(problems, &format!("{at}.queue"), "queue", &step.queue);
     let mut listed = HashSet::new();
@@ -205,11 +172,7 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
             .on_key(),
         );
     }
-    if let Some(schema) = definition
-        .input
-        .as_ref()
-        .filter(|schema| schema.is_object())
-    {
+    if let Some(schema) = definition.input.as_ref().filter(|schema| schema.is_object()) {
         for (param, source) in &step.with {
             if let Source::Input { path } = source {
                 input_path(problems, schema, &format!("{at}.with.{param}"), path);
@@ -224,12 +187,8 @@ fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {
     let longest_text = format_duration(longest);
     if step.timeout_ms == 0 || step.timeout_ms > longest {
         problems.push(
-            Diagnostic::error(
-                Code::BadDuration,
-                format!("{at}.timeout"),
-                "the timeout is out of range",
-            )
-            .help(format!("it lies between 1ms and {longest_text}")),
+            Diagnostic::error(Code::BadDuration, format!("{at}.timeout"), "the timeout is out of range")
+                .help(format!("it lies between 1ms and {longest_text}")),
         );
     }
     let retry = &step.retry;
@@ -240,20 +199,13 @@ fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {
                 format!("{at}.retry.attempts"),
                 format!("{} attempts are out of range", retry.max_attempts),
             )
-            .help(format!(
-                "it counts all attempts, the first included: 1 to {}",
-                limits::ATTEMPTS
-            )),
+            .help(format!("it counts all attempts, the first included: 1 to {}", limits::ATTEMPTS)),
         );
     }
     if retry.cap_ms > longest || retry.base_ms > longest {
         problems.push(
-            Diagnostic::error(
-                Code::BadRetry,
-                format!("{at}.retry"),
-                "the delay between attempts is out of range",
-            )
-            .help(format!("it may be at most {longest_text}")),
+            Diagnostic::error(Code::BadRetry, format!("{at}.retry"), "the delay between attempts is out of range")
+                .help(format!("it may be at most {longest_text}")),
         );
     } else if retry.base_ms > retry.cap_ms && retry.backoff != Backoff::None {
         let message = format!(
@@ -262,8 +214,7 @@ fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {
             format_duration(retry.cap_ms)
         );
         problems.push(
-            Diagnostic::error(Code::BadRetry, format!("{at}.retry"), message)
-                .help("raise `cap` or lower `base`"),
+            Diagnostic::error(Code::BadRetry, format!("{at}.retry"), message).help("raise `cap` or lower `base`"),
         );
     }
 }

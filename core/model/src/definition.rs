@@ -38,9 +38,7 @@ pub enum Durability {
 }
 
 /// The order among what is ready in one queue; larger first.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum Priority {
@@ -71,10 +69,7 @@ impl Priority {
 
     /// Returns the priority of a stored number.
     pub fn from_number(number: i32) -> Option<Self> {
-        Self::NAMES
-            .iter()
-            .map(|(_, priority)| *priority)
-            .find(|priority| priority.number() == number)
+        Self::NAMES.iter().map(|(_, priority)| *priority).find(|priority| priority.number() == number)
     }
 
     /// Returns the name a definition writes.
@@ -90,10 +85,7 @@ pub struct Definition {
     /// The workflow's name.
     pub name: String,
     /// Its namespace.
-    #[serde(
-        default = "form::namespace",
-        skip_serializing_if = "form::is_default_namespace"
-    )]
+    #[serde(default = "form::namespace", skip_serializing_if = "form::is_default_namespace")]
     pub namespace: String,
     /// A version for people; revisions are told apart by the content hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,11 +126,7 @@ pub struct StepDefinition {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
     /// When it runs again after a failure.
-    #[serde(
-        default,
-        skip_serializing_if = "form::is_default",
-        with = "form::retry"
-    )]
+    #[serde(default, skip_serializing_if = "form::is_default", with = "form::retry")]
     pub retry: Retry,
     /// How long one attempt may take.
     #[serde(
@@ -149,10 +137,7 @@ pub struct StepDefinition {
     )]
     pub timeout_ms: u64,
     /// The queue it waits in.
-    #[serde(
-        default = "form::queue",
-        skip_serializing_if = "form::is_default_queue"
-    )]
+    #[serde(default = "form::queue", skip_serializing_if = "form::is_default_queue")]
     pub queue: String,
     /// Its priority; the task's, unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,10 +170,7 @@ impl Definition {
 
     /// Returns the full name.
     pub fn reference(&self) -> WorkflowRef {
-        WorkflowRef {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
+        WorkflowRef { namespace: self.namespace.clone(), name: self.name.clone() }
     }
 
     /// Returns the named step.
@@ -202,20 +184,15 @@ impl Definition {
     pub fn content_hash(&self) -> String {
         let mut canonical = self.clone();
         canonical.search.sort();
-        canonical
-            .steps
-            .iter_mut()
-            .for_each(|step| step.after.sort());
+        canonical.steps.iter_mut().for_each(|step| step.after.sort());
         let mut text = String::new();
         // A definition is plain data with text keys, which always serialises.
         let value = serde_json::to_value(&canonical).unwrap_or_default();
         form::write_sorted(&value, &mut text);
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .fold(String::new(), |mut hash, byte| {
-                let _ = write!(hash, "{byte:02x}");
-                hash
-            })
+        Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hash, byte| {
+            let _ = write!(hash, "{byte:02x}");
+            hash
+        })
     }
 
     /// Writes the definition as the short YAML that [`crate::parse::parse`] reads back to an equal definition.
@@ -243,9 +220,7 @@ impl StepDefinition {
     /// Returns the names of the steps that this one depends on, sorted, each once.
     pub fn dependencies(&self) -> Vec<&str> {
         let sources = self.with.values().filter_map(Source::step_name);
-        let mut names: Vec<&str> = sources
-            .chain(self.after.iter().map(String::as_str))
-            .collect();
+        let mut names: Vec<&str> = sources.chain(self.after.iter().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -261,28 +236,17 @@ mod tests {
         let mut definition = Definition::new("orders");
         definition.namespace = "shop".to_owned();
         let mut charge = StepDefinition::new("charge", "orders.charge");
-        charge.with.insert(
-            "total".to_owned(),
-            Source::Step {
-                step: "validate".to_owned(),
-                path: vec!["total".to_owned()],
-            },
-        );
+        charge
+            .with
+            .insert("total".to_owned(), Source::Step { step: "validate".to_owned(), path: vec!["total".to_owned()] });
         charge.retry = Retry::attempts(5);
         let mut confirm = StepDefinition::new("confirm", "orders.confirm");
         confirm.after = vec!["validate".to_owned(), "charge".to_owned()];
         confirm.timeout_ms = 90_000;
-        definition.steps = vec![
-            StepDefinition::new("validate", "orders.validate"),
-            charge,
-            confirm,
-        ];
+        definition.steps = vec![StepDefinition::new("validate", "orders.validate"), charge, confirm];
         // printf of: {"name":"orders","namespace":"shop","steps":{"charge":{"call":"orders.charge","retry":5,
         // "with":{"total":"validate.total"}},"confirm":{"after":["charge","validate"],"call":"orders.confirm",
         // "timeout":"1m30s"},"validate":{"call":"orders.validate"}}} in one line, through sha256sum.
-        assert_eq!(
-            definition.content_hash(),
-            "528531ce46a3c3ffb2286ae9fd296f059e2d0aead373822cf1dc44a29eeb653e"
-        );
+        assert_eq!(definition.content_hash(), "528531ce46a3c3ffb2286ae9fd296f059e2d0aead373822cf1dc44a29eeb653e");
     }
 }

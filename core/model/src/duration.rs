@@ -5,13 +5,7 @@
 use std::fmt::Write as _;
 
 /// The units, largest first, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a duration in milliseconds: whole numbers with units, largest first, each unit at most once; `0s` is none.
 pub fn parse_duration(text: &str) -> Option<u64> {
@@ -23,9 +17,7 @@ pub fn parse_duration(text: &str) -> Option<u64> {
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let at = allowed
-            .iter()
-            .position(|(unit, _)| *unit == &rest[..letters])?;
+        let at = allowed.iter().position(|(unit, _)| *unit == &rest[..letters])?;
         total = total.checked_add(number.checked_mul(allowed[at].1)?)?;
         allowed = &allowed[at + 1..];
         rest = &rest[letters..];

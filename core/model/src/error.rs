@@ -60,20 +60,8 @@ struct Mapping {
     exit_code: i32,
 }
 
-const fn row(
-    kind: ErrorKind,
-    name: &'static str,
-    sqlstate: &'static str,
-    http_status: u16,
-    exit_code: i32,
-) -> Mapping {
-    Mapping {
-        kind,
-        name,
-        sqlstate,
-        http_status,
-        exit_code,
-    }
+const fn row(kind: ErrorKind, name: &'static str, sqlstate: &'static str, http_status: u16, exit_code: i32) -> Mapping {
+    Mapping { kind, name, sqlstate, http_status, exit_code }
 }
 
 /// In the order of the enum, so that the row of a kind is found by its number.
@@ -86,40 +74,16 @@ const TABLE: [Mapping; 19] = [
     row(ErrorKind::Unavailable, "unavailable", "TK006", 503, 5),
     row(ErrorKind::LeaseLost, "lease_lost", "TK007", 409, 1),
     row(ErrorKind::InputInvalid, "input_invalid", "TK008", 422, 2),
-    row(
-        ErrorKind::ResultRejected,
-        "result_rejected",
-        "TK009",
-        422,
-        1,
-    ),
+    row(ErrorKind::ResultRejected, "result_rejected", "TK009", 422, 1),
     row(ErrorKind::Unexpected, "unexpected", "TK010", 500, 6),
     row(ErrorKind::Permanent, "permanent", "TK011", 422, 6),
     row(ErrorKind::Timeout, "timeout", "TK012", 504, 7),
-    row(
-        ErrorKind::DeadlineExceeded,
-        "deadline_exceeded",
-        "TK013",
-        504,
-        7,
-    ),
+    row(ErrorKind::DeadlineExceeded, "deadline_exceeded", "TK013", 504, 7),
     row(ErrorKind::WaitTimeout, "wait_timeout", "TK014", 504, 7),
     row(ErrorKind::Poison, "poison", "TK015", 500, 6),
     row(ErrorKind::Cancelled, "cancelled", "TK016", 409, 6),
-    row(
-        ErrorKind::CompensationFailed,
-        "compensation_failed",
-        "TK017",
-        500,
-        6,
-    ),
-    row(
-        ErrorKind::ContextTooLarge,
-        "context_too_large",
-        "TK018",
-        413,
-        1,
-    ),
+    row(ErrorKind::CompensationFailed, "compensation_failed", "TK017", 500, 6),
+    row(ErrorKind::ContextTooLarge, "context_too_large", "TK018", 413, 1),
     row(ErrorKind::Internal, "internal", "TK019", 500, 1),
 ];
 
@@ -151,10 +115,7 @@ impl ErrorKind {
 
     /// Returns the kind that a SQLSTATE stands for, if it is one of ours.
     pub fn from_sqlstate(sqlstate: &str) -> Option<ErrorKind> {
-        TABLE
-            .iter()
-            .find(|row| row.sqlstate == sqlstate)
-            .map(|row| row.kind)
+        TABLE.iter().find(|row| row.sqlstate == sqlstate).map(|row| row.kind)
     }
 
     /// Returns the HTTP status of a response that carries this kind.
@@ -181,16 +142,9 @@ impl std::str::FromStr for ErrorKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        TABLE
-            .iter()
-            .find(|row| row.name == text)
-            .map(|row| row.kind)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Invalid,
-                    format!("`{text}` is no error kind; see docs/errors for the list"),
-                )
-            })
+        TABLE.iter().find(|row| row.name == text).map(|row| row.kind).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("`{text}` is no error kind; see docs/errors for the list"))
+        })
     }
 }
 
@@ -210,12 +164,7 @@ pub struct Error {
 impl Error {
     /// Makes an error where the fact is known.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            context: Vec::new(),
-            source: None,
-        }
+        Self { kind, message: message.into(), context: Vec::new(), source: None }
     }
 
     /// Adds an identifier.
@@ -250,10 +199,7 @@ mod tests {
     #[test]
     fn every_kind_finds_its_own_row_from_every_side() {
         for (at, kind) in ErrorKind::ALL.into_iter().enumerate() {
-            assert_eq!(
-                kind as usize, at,
-                "the table is not in the order of the enum"
-            );
+            assert_eq!(kind as usize, at, "the table is not in the order of the enum");
             assert_eq!(kind.sqlstate(), format!("TK{:03}", at + 1));
             assert_eq!(ErrorKind::from_sqlstate(kind.sqlstate()), Some(kind));
             assert_eq!(kind.as_str().parse::<ErrorKind>().unwrap(), kind);
@@ -266,14 +212,9 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_cause_and_context() {
-        let error = Error::new(ErrorKind::Busy, "queue `a` is busy")
-            .with("queue", "a")
-            .caused_by("lock timeout");
+        let error = Error::new(ErrorKind::Busy, "queue `a` is busy").with("queue", "a").caused_by("lock timeout");
         assert_eq!(error.to_string(), "queue `a` is busy");
         assert_eq!(error.context, [("queue", "a".to_owned())]);
-        assert_eq!(
-            std::error::Error::source(&error).unwrap().to_string(),
-            "lock timeout"
-        );
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "lock timeout");
     }
 }

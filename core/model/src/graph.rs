@@ -33,12 +33,8 @@ pub struct Graph {
 impl Graph {
     /// Builds the graph, or reports every unknown step, every step that depends on itself and every cycle.
     pub fn build(definition: &Definition) -> Result<Self, Vec<Diagnostic>> {
-        let by_name: HashMap<&str, usize> = definition
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(at, step)| (step.name.as_str(), at))
-            .collect();
+        let by_name: HashMap<&str, usize> =
+            definition.steps.iter().enumerate().map(|(at, step)| (step.name.as_str(), at)).collect();
         let mut problems = Vec::new();
         let mut edges = DiGraph::<usize, ()>::new();
         for at in 0..definition.steps.len() {
@@ -48,33 +44,21 @@ impl Graph {
             for (place, parent) in mentions(definition, at) {
                 match by_name.get(parent) {
                     Some(found) if *found == at => problems.push(
-                        Diagnostic::error(
-                            Code::SelfDependency,
-                            place,
-                            format!("step `{parent}` depends on itself"),
-                        )
-                        .help("name another step, or remove this"),
+                        Diagnostic::error(Code::SelfDependency, place, format!("step `{parent}` depends on itself"))
+                            .help("name another step, or remove this"),
                     ),
                     Some(found) => {
                         edges.update_edge(NodeIndex::new(*found), NodeIndex::new(at), ());
                     }
                     None => {
-                        let others = definition
-                            .steps
-                            .iter()
-                            .map(|other| other.name.as_str())
-                            .filter(|name| *name != step.name);
-                        let help = (problems.len() < SUGGESTIONS)
-                            .then(|| did_you_mean(parent, others))
-                            .flatten();
+                        let others =
+                            definition.steps.iter().map(|other| other.name.as_str()).filter(|name| *name != step.name);
+                        let help = (problems.len() < SUGGESTIONS).then(|| did_you_mean(parent, others)).flatten();
                         problems.push(
                             Diagnostic::error(
                                 Code::UnknownStep,
                                 place,
-                                format!(
-                                    "step `{}` depends on `{parent}`, which does not exist",
-                                    step.name
-                                ),
+                                format!("step `{}` depends on `{parent}`, which does not exist", step.name),
                             )
                             .maybe_help(help),
                         );
@@ -104,25 +88,18 @@ impl Graph {
 /// Returns each mention of another step in a step, with its place in the definition.
 fn mentions(definition: &Definition, at: usize) -> impl Iterator<Item = (String, &str)> {
     let step = &definition.steps[at];
-    let with = step.with.iter().filter_map(|(param, source)| {
-        Some((
-            format!("steps.{}.with.{param}", step.name),
-            source.step_name()?,
-        ))
-    });
-    let after = step
-        .after
+    let with = step
+        .with
         .iter()
-        .enumerate()
-        .map(|(at, name)| (format!("steps.{}.after.{at}", step.name), name.as_str()));
+        .filter_map(|(param, source)| Some((format!("steps.{}.with.{param}", step.name), source.step_name()?)));
+    let after =
+        step.after.iter().enumerate().map(|(at, name)| (format!("steps.{}.after.{at}", step.name), name.as_str()));
     with.chain(after)
 }
 
 /// Reports each set of steps that wait for each other, at the first mention that closes it.
 fn cycles(definition: &Definition, edges: &DiGraph<usize, ()>) -> Vec<Diagnostic> {
-    let knots = tarjan_scc(edges)
-        .into_iter()
-        .filter(|members| members.len() > 1);
+    let knots = tarjan_scc(edges).into_iter().filter(|members| members.len() > 1);
     knots
         .map(|members| {
             let mut members: Vec<usize> = members.into_iter().map(NodeIndex::index).collect();
@@ -145,20 +122,12 @@ fn cycles(definition: &Definition, edges: &DiGraph<usize, ()>) -> Vec<Diagnostic
                 walk.push(next);
             }
             let mut shown: Vec<&str> = walk[first..].iter().rev().map(|at| name(*at)).collect();
-            let start = shown
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, name)| **name)
-                .map_or(0, |(at, _)| at);
+            let start = shown.iter().enumerate().min_by_key(|(_, name)| **name).map_or(0, |(at, _)| at);
             shown.rotate_left(start);
             shown.push(shown[0]);
             let mut message = format!("these steps wait for each other: {}", shown.join(" -> "));
             let in_cycle: HashSet<&str> = shown.iter().copied().collect();
-            let rest: Vec<&str> = members
-                .iter()
-                .map(|at| name(*at))
-                .filter(|name| !in_cycle.contains(name))
-                .collect();
+            let rest: Vec<&str> = members.iter().map(|at| name(*at)).filter(|name| !in_cycle.contains(name)).collect();
             if !rest.is_empty() {
                 let _ = write!(message, ", together with {}", rest.join(", "));
             }
@@ -177,34 +146,21 @@ fn number(definition: &Definition, edges: &DiGraph<usize, ()>, order: &[NodeInde
         }
     }
     let mut numbered: Vec<usize> = (0..count).collect();
-    numbered.sort_by(|a, b| {
-        (level[*a], &definition.steps[*a].name).cmp(&(level[*b], &definition.steps[*b].name))
-    });
+    numbered.sort_by(|a, b| (level[*a], &definition.steps[*a].name).cmp(&(level[*b], &definition.steps[*b].name)));
     let mut idx = vec![0_i32; count];
     for (position, at) in (0_i32..).zip(&numbered) {
         idx[*at] = position;
     }
     let neighbours = |at: &usize, direction| {
-        let mut found: Vec<i32> = edges
-            .neighbors_directed(NodeIndex::new(*at), direction)
-            .map(|node| idx[node.index()])
-            .collect();
+        let mut found: Vec<i32> =
+            edges.neighbors_directed(NodeIndex::new(*at), direction).map(|node| idx[node.index()]).collect();
         found.sort_unstable();
         found
     };
     Graph {
-        names: numbered
-            .iter()
-            .map(|at| definition.steps[*at].name.clone())
-            .collect(),
-        parents: numbered
-            .iter()
-            .map(|at| neighbours(at, petgraph::Incoming))
-            .collect(),
-        children: numbered
-            .iter()
-            .map(|at| neighbours(at, petgraph::Outgoing))
-            .collect(),
+        names: numbered.iter().map(|at| definition.steps[*at].name.clone()).collect(),
+        parents: numbered.iter().map(|at| neighbours(at, petgraph::Incoming)).collect(),
+        children: numbered.iter().map(|at| neighbours(at, petgraph::Outgoing)).collect(),
         levels: numbered.iter().map(|at| level[*at]).collect(),
     }
 }

@@ -39,9 +39,7 @@ impl FromStr for TaskId {
         if text.len() != 36 {
             return Err(not_a_task_id(text));
         }
-        Uuid::try_parse(text)
-            .map(Self)
-            .map_err(|cause| not_a_task_id(text).caused_by(cause))
+        Uuid::try_parse(text).map(Self).map_err(|cause| not_a_task_id(text).caused_by(cause))
     }
 }
 
@@ -72,10 +70,7 @@ impl WorkflowRef {
     pub fn new(namespace: &str, name: &str) -> Result<Self> {
         check_name("namespace", namespace)?;
         check_name("workflow", name)?;
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 }
 
@@ -126,10 +121,7 @@ impl FromStr for StepRef {
 
     fn from_str(text: &str) -> Result<Self> {
         let (task, step) = text.split_once('/').ok_or_else(|| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("`{text}` is not a step; write <task id>/<step name>"),
-            )
+            Error::new(ErrorKind::Invalid, format!("`{text}` is not a step; write <task id>/<step name>"))
         })?;
         let base = match step.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
             Some((base, index)) if is_index(index) => base,
@@ -137,10 +129,7 @@ impl FromStr for StepRef {
         };
         // A compensation is the dynamic step `undo:NAME` of the step that it undoes.
         check_name("step", base.strip_prefix("undo:").unwrap_or(base))?;
-        Ok(Self {
-            task: task.parse()?,
-            step: step.to_owned(),
-        })
+        Ok(Self { task: task.parse()?, step: step.to_owned() })
     }
 }
 
@@ -157,8 +146,7 @@ impl<'de> Deserialize<'de> for StepRef {
 }
 
 fn is_index(text: &str) -> bool {
-    text.parse::<u32>()
-        .is_ok_and(|number| number.to_string() == text)
+    text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }
 
 fn read_text<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
@@ -175,9 +163,7 @@ pub fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.first(), Some(b'a'..=b'z'))
         && bytes.len() <= 63
-        && bytes
-            .iter()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// Refuses what is no name; `what` says what it names, for example `workflow`.
@@ -197,9 +183,7 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
 pub fn is_handler_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= HANDLER_NAME_CHARS
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:#".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:#".contains(&byte))
 }
 
 /// Refuses what is no handler's name.
@@ -209,9 +193,7 @@ pub fn check_handler_name(text: &str) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Invalid,
-        format!(
-            "`{text}` is no handler name; use 1 to {HANDLER_NAME_CHARS} letters, digits and `_ . : #`"
-        ),
+        format!("`{text}` is no handler name; use 1 to {HANDLER_NAME_CHARS} letters, digits and `_ . : #`"),
     ))
 }
 
@@ -237,22 +219,13 @@ mod tests {
     #[test]
     fn references_survive_their_text() {
         let workflow: WorkflowRef = "orders.order_processing".parse().unwrap();
-        assert_eq!(
-            (workflow.namespace.as_str(), workflow.name.as_str()),
-            ("orders", "order_processing")
-        );
-        assert_eq!(
-            "plain".parse::<WorkflowRef>().unwrap().to_string(),
-            "default.plain"
-        );
+        assert_eq!((workflow.namespace.as_str(), workflow.name.as_str()), ("orders", "order_processing"));
+        assert_eq!("plain".parse::<WorkflowRef>().unwrap().to_string(), "default.plain");
         assert!("a.b.c".parse::<WorkflowRef>().is_err());
 
         let task = TaskId::generate();
         assert_eq!(task.0.get_version_num(), 7);
-        assert_eq!(
-            task.to_string().to_uppercase().parse::<TaskId>().unwrap(),
-            task
-        );
+        assert_eq!(task.to_string().to_uppercase().parse::<TaskId>().unwrap(), task);
         for step in ["charge", "import[12]", "undo:charge"] {
             let text = format!("{task}/{step}");
             let read: StepRef = text.parse().unwrap();
@@ -266,10 +239,6 @@ mod tests {
         for bad in ["import[]", "import[01]", "import[-1]", "import[x]"] {
             assert!(format!("{task}/{bad}").parse::<StepRef>().is_err(), "{bad}");
         }
-        assert!(
-            "{0199a3c2-7d1e-7c44-9f5b-2f8d4be1a0c3}"
-                .parse::<TaskId>()
-                .is_err()
-        );
+        assert!("{0199a3c2-7d1e-7c44-9f5b-2f8d4be1a0c3}".parse::<TaskId>().is_err());
     }
 }

@@ -111,21 +111,15 @@ pub struct StepFailure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// What a program may want to know.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "wire::present"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "wire::present")]
     pub details: Option<Payload>,
 }
 
 impl StepFailure {
     /// Makes a failure of the given kind; retryable if that kind is so by default.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let retryable = matches!(
-            kind,
-            ErrorKind::Unexpected | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Busy
-        );
+        let retryable =
+            matches!(kind, ErrorKind::Unexpected | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Busy);
         Self {
             kind,
             code: None,
@@ -150,13 +144,7 @@ impl StepFailure {
 
     /// The attempt took longer than the step's timeout; another attempt follows.
     pub fn timeout(limit: Duration) -> Self {
-        Self::new(
-            ErrorKind::Timeout,
-            format!(
-                "the attempt took longer than its timeout of {} ms",
-                limit.as_millis()
-            ),
-        )
+        Self::new(ErrorKind::Timeout, format!("the attempt took longer than its timeout of {} ms", limit.as_millis()))
     }
 
     /// The result could not be stored; it would be the same the next time.
@@ -199,10 +187,7 @@ impl StepFailure {
 impl Outcome {
     /// The step is done with this result.
     pub fn success(value: Payload) -> Self {
-        Self::Success {
-            value,
-            metadata: BTreeMap::new(),
-        }
+        Self::Success { value, metadata: BTreeMap::new() }
     }
 
     /// The attempt failed.

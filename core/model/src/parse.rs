@@ -27,19 +27,11 @@ pub fn parse(text: &str, file: &str) -> Result<Definition, Report> {
 }
 
 /// Reads a definition and holds it against the handlers' signatures, where they are known.
-pub fn parse_with(
-    text: &str,
-    file: &str,
-    signatures: Option<&Signatures>,
-) -> Result<Definition, Report> {
+pub fn parse_with(text: &str, file: &str, signatures: Option<&Signatures>) -> Result<Definition, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > DEFINITION_BYTES {
-        let message = format!(
-            "the file has {} bytes, a definition has at most {DEFINITION_BYTES}",
-            text.len()
-        );
-        let mut problem =
-            Diagnostic::error(Code::TooLarge, "", message).help("move data into the task's input");
+        let message = format!("the file has {} bytes, a definition has at most {DEFINITION_BYTES}", text.len());
+        let mut problem = Diagnostic::error(Code::TooLarge, "", message).help("move data into the task's input");
         (problem.line, problem.column) = (1, 1);
         // The text itself is left out of the report: it is too long to be shown, and to be kept.
         return Err(Report::new(file, "", vec![problem]));
@@ -54,16 +46,10 @@ pub fn parse_with(
         findings.extend(check_bindings(&definition, signatures));
     }
     reader.adopt(findings);
-    if reader.problems.is_empty() {
-        Ok(definition)
-    } else {
-        Err(Report::new(file, text, reader.problems))
-    }
+    if reader.problems.is_empty() { Ok(definition) } else { Err(Report::new(file, text, reader.problems)) }
 }
 
 /// Reports everything that is wrong with a text; empty if nothing is.
 pub fn lint(text: &str, file: &str, signatures: Option<&Signatures>) -> Report {
-    parse_with(text, file, signatures)
-        .err()
-        .unwrap_or_else(|| Report::new(file, text, Vec::new()))
+    parse_with(text, file, signatures).err().unwrap_or_else(|| Report::new(file, text, Vec::new()))
 }

@@ -32,27 +32,18 @@ impl Payload {
 
     /// Writes a value as JSON. NaN and infinities are refused: `serde_json` would write `null` for them.
     pub fn from_value(value: &(impl Serialize + ?Sized)) -> Result<Self> {
-        value
-            .serialize(floats::Finite)
-            .and_then(|()| serde_json::value::to_raw_value(value))
-            .map(Self)
-            .map_err(|cause| {
-                Error::new(
-                    ErrorKind::Invalid,
-                    format!("the value cannot be written as JSON: {cause}"),
-                )
-                .caused_by(cause)
-            })
+        value.serialize(floats::Finite).and_then(|()| serde_json::value::to_raw_value(value)).map(Self).map_err(
+            |cause| {
+                Error::new(ErrorKind::Invalid, format!("the value cannot be written as JSON: {cause}")).caused_by(cause)
+            },
+        )
     }
 
     /// Reads a text that must be one JSON value; limits are [`check_payload`]'s business.
     pub fn parse(text: &str) -> Result<Self> {
         serde_json::from_str::<Box<RawValue>>(text)
             .map(Self)
-            .map_err(|cause| {
-                Error::new(ErrorKind::Invalid, format!("this is not JSON: {cause}"))
-                    .caused_by(cause)
-            })
+            .map_err(|cause| Error::new(ErrorKind::Invalid, format!("this is not JSON: {cause}")).caused_by(cause))
     }
 
     /// Returns the text.
@@ -63,11 +54,8 @@ impl Payload {
     /// Reads the value into a type of the caller's.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(self.get()).map_err(|cause| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("the value does not have the expected shape: {cause}"),
-            )
-            .caused_by(cause)
+            Error::new(ErrorKind::Invalid, format!("the value does not have the expected shape: {cause}"))
+                .caused_by(cause)
         })
     }
 
@@ -75,9 +63,7 @@ impl Payload {
     ///
     /// Keys written twice: the last one counts, as in the database.
     pub fn at<S: AsRef<str>>(&self, path: &[S]) -> Option<Payload> {
-        path.iter().try_fold(self.clone(), |value, segment| {
-            path::child(&value.0, segment.as_ref()).map(Payload)
-        })
+        path.iter().try_fold(self.clone(), |value, segment| path::child(&value.0, segment.as_ref()).map(Payload))
     }
 
     /// Says whether it is `null`.
@@ -136,13 +122,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_text() {
-        for text in [
-            "9007199254740993",
-            "1.10",
-            "-0",
-            "1234567890123456789012345678901234567890",
-            "1E+2",
-        ] {
+        for text in ["9007199254740993", "1.10", "-0", "1234567890123456789012345678901234567890", "1E+2"] {
             let payload = Payload::parse(text).unwrap();
             assert_eq!(payload.get(), text);
             assert_eq!(serde_json::to_string(&payload).unwrap(), text);
@@ -174,38 +154,22 @@ mod tests {
             Payload::from_value(&reading(1.5, 2.0)).unwrap().get(),
             r#"{"name":"a","values":[null,1.5],"raw":1.10,"tagged":{"Pair":[1,2.0]}}"#
         );
-        assert!(
-            Payload::from_value(&reading(f64::NAN, 2.0))
-                .unwrap_err()
-                .message
-                .contains("NaN")
-        );
+        assert!(Payload::from_value(&reading(f64::NAN, 2.0)).unwrap_err().message.contains("NaN"));
         assert!(Payload::from_value(&reading(1.0, f32::INFINITY)).is_err());
-        assert!(
-            Payload::from_value(&std::collections::BTreeMap::from([(1, f64::NEG_INFINITY)]))
-                .is_err()
-        );
+        assert!(Payload::from_value(&std::collections::BTreeMap::from([(1, f64::NEG_INFINITY)])).is_err());
     }
 
     #[test]
     fn a_path_finds_text_without_reading_numbers() {
-        let payload = Payload::parse(
-            r#"{"a":[{"b":1.10},{"b":9007199254740993}],"a b":null,"twice":1,"twice":2}"#,
-        )
-        .unwrap();
+        let payload =
+            Payload::parse(r#"{"a":[{"b":1.10},{"b":9007199254740993}],"a b":null,"twice":1,"twice":2}"#).unwrap();
         let at = |path: &[&str]| payload.at(path).map(|found| found.get().to_owned());
         assert_eq!(at(&["a", "0", "b"]).as_deref(), Some("1.10"));
         assert_eq!(at(&["a", "1", "b"]).as_deref(), Some("9007199254740993"));
         assert_eq!(at(&["a b"]).as_deref(), Some("null"));
         assert_eq!(at(&["twice"]).as_deref(), Some("2"));
         assert_eq!(at(&[]).as_deref(), Some(payload.get()));
-        for nowhere in [
-            &["b"][..],
-            &["a", "2"],
-            &["a", "x"],
-            &["a", "01"],
-            &["a", "0", "b", "c"],
-        ] {
+        for nowhere in [&["b"][..], &["a", "2"], &["a", "x"], &["a", "01"], &["a", "0", "b", "c"]] {
             assert_eq!(at(nowhere), None, "{nowhere:?}");
         }
     }

@@ -73,23 +73,14 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            max_attempts: 3,
-            backoff: Backoff::Exponential,
-            base_ms: 1_000,
-            cap_ms: 300_000,
-            jitter: true,
-        }
+        Self { max_attempts: 3, backoff: Backoff::Exponential, base_ms: 1_000, cap_ms: 300_000, jitter: true }
     }
 }
 
 impl Retry {
     /// Returns the default policy with another number of attempts in all.
     pub fn attempts(max_attempts: u32) -> Self {
-        Self {
-            max_attempts,
-            ..Self::default()
-        }
+        Self { max_attempts, ..Self::default() }
     }
 
     /// Says whether another attempt follows after so many failures.
@@ -102,24 +93,16 @@ impl Retry {
     /// What the handler asked for (`retry_after`) replaces the backoff and is not jittered. `random` is uniform in
     /// `0..1`. The cap holds before jitter: clipping afterwards would bring everything back at the same moment, which
     /// is what jitter is there to prevent. Never longer than [`LONGEST_DELAY`].
-    pub fn delay(
-        &self,
-        failures_so_far: u32,
-        retry_after: Option<Duration>,
-        random: f64,
-    ) -> Duration {
+    pub fn delay(&self, failures_so_far: u32, retry_after: Option<Duration>, random: f64) -> Duration {
         if let Some(asked) = retry_after {
             return asked.min(LONGEST_DELAY);
         }
         let factor = self.backoff.factor(failures_so_far.max(1));
-        let plain = Duration::from_millis(self.base_ms.saturating_mul(factor).min(self.cap_ms))
-            .min(LONGEST_DELAY);
+        let plain = Duration::from_millis(self.base_ms.saturating_mul(factor).min(self.cap_ms)).min(LONGEST_DELAY);
         if !self.jitter {
             return plain;
         }
-        plain
-            .mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0))
-            .min(LONGEST_DELAY)
+        plain.mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0)).min(LONGEST_DELAY)
     }
 }
 
@@ -128,18 +111,8 @@ mod tests {
     use super::*;
 
     fn delays(backoff: Backoff) -> Vec<u64> {
-        let retry = Retry {
-            backoff,
-            jitter: false,
-            base_ms: 100,
-            cap_ms: 700,
-            ..Retry::default()
-        };
-        (1..=6)
-            .map(|failures| {
-                u64::try_from(retry.delay(failures, None, 0.5).as_millis()).unwrap_or(0)
-            })
-            .collect()
+        let retry = Retry { backoff, jitter: false, base_ms: 100, cap_ms: 700, ..Retry::default() };
+        (1..=6).map(|failures| u64::try_from(retry.delay(failures, None, 0.5).as_millis()).unwrap_or(0)).collect()
     }
 
     #[test]
@@ -162,10 +135,7 @@ mod tests {
     #[test]
     fn what_the_handler_asks_for_wins_but_not_for_ever() {
         let retry = Retry::default();
-        assert_eq!(
-            retry.delay(1, Some(Duration::from_secs(30)), 0.9),
-            Duration::from_secs(30)
-        );
+        assert_eq!(retry.delay(1, Some(Duration::from_secs(30)), 0.9), Duration::from_secs(30));
         assert_eq!(retry.delay(1, Some(Duration::MAX), 0.9), LONGEST_DELAY);
     }
 }

@@ -92,11 +92,8 @@ impl Revision {
     pub fn compile(definition: Definition) -> Result<Self, Vec<Diagnostic>> {
         let graph = check(&definition)?;
         // `check` compiled the schema once already, so that it cannot fail here.
-        let validator = definition
-            .input
-            .as_ref()
-            .and_then(|schema| jsonschema::validator_for(schema).ok())
-            .map(Arc::new);
+        let validator =
+            definition.input.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok()).map(Arc::new);
         let steps = graph.names.iter().enumerate().filter_map(|(at, name)| {
             let step = definition.step(name)?;
             Some(RevisionStep {
@@ -110,22 +107,14 @@ impl Revision {
                 parents: graph.parents[at].clone(),
                 children: graph.children[at].clone(),
                 is_sink: graph.children[at].is_empty(),
-                bindings: step
-                    .with
-                    .iter()
-                    .map(|(param, source)| binding(&definition, param, source))
-                    .collect(),
+                bindings: step.with.iter().map(|(param, source)| binding(&definition, param, source)).collect(),
                 config: step.config.clone(),
             })
         });
         Ok(Self {
             steps: steps.collect(),
             hash: definition.content_hash(),
-            input_check: definition
-                .input
-                .as_ref()
-                .map(InputCheck::of)
-                .unwrap_or_default(),
+            input_check: definition.input.as_ref().map(InputCheck::of).unwrap_or_default(),
             validator,
             definition,
         })
@@ -142,18 +131,13 @@ impl Revision {
         check_payload(ErrorKind::InputInvalid, text, INPUT_BYTES, "the input")?;
         let workflow = self.definition.reference();
         let value: Value = serde_json::from_str(text).map_err(|cause| {
-            Error::new(
-                ErrorKind::InputInvalid,
-                format!("the input of {workflow} is not JSON: {cause}"),
-            )
-            .caused_by(cause)
+            Error::new(ErrorKind::InputInvalid, format!("the input of {workflow} is not JSON: {cause}"))
+                .caused_by(cause)
         })?;
         if !value.is_object() {
             return Err(Error::new(
                 ErrorKind::InputInvalid,
-                format!(
-                    "the input of {workflow} must be a JSON object; put the value under a name"
-                ),
+                format!("the input of {workflow} must be a JSON object; put the value under a name"),
             ));
         }
         let Some(validator) = &self.validator else {
@@ -163,12 +147,7 @@ impl Revision {
         let shown: Vec<(String, String)> = failures
             .by_ref()
             .take(SHOWN_PLACES)
-            .map(|failure| {
-                (
-                    failure.instance_path().to_string(),
-                    shorten(failure.to_string()),
-                )
-            })
+            .map(|failure| (failure.instance_path().to_string(), shorten(failure.to_string())))
             .collect();
         if shown.is_empty() {
             return Ok(());
@@ -177,18 +156,13 @@ impl Revision {
             "" => what.clone(),
             pointer => format!("{pointer}: {what}"),
         });
-        let mut message = format!(
-            "the input does not satisfy {workflow}: {}",
-            told.collect::<Vec<_>>().join("; ")
-        );
+        let mut message = format!("the input does not satisfy {workflow}: {}", told.collect::<Vec<_>>().join("; "));
         let hidden = failures.count();
         if hidden > 0 {
             let _ = write!(message, "; and {hidden} more");
         }
         let error = Error::new(ErrorKind::InputInvalid, message);
-        Err(shown
-            .into_iter()
-            .fold(error, |error, (pointer, _)| error.with("pointer", pointer)))
+        Err(shown.into_iter().fold(error, |error, (pointer, _)| error.with("pointer", pointer)))
     }
 }
 
@@ -203,16 +177,12 @@ fn shorten(mut text: String) -> String {
 
 fn binding(definition: &Definition, param: &str, source: &Source) -> Binding {
     let optional = match (source, &definition.input) {
-        (Source::Input { path }, Some(input)) => path.first().is_some_and(|field| {
-            schema::fields(input).contains(&field.as_str()) && !schema::requires(input, field)
-        }),
+        (Source::Input { path }, Some(input)) => path
+            .first()
+            .is_some_and(|field| schema::fields(input).contains(&field.as_str()) && !schema::requires(input, field)),
         _ => false,
     };
-    Binding {
-        param: param.to_owned(),
-        source: source.clone(),
-        optional,
-    }
+    Binding { param: param.to_owned(), source: source.clone(), optional }
 }
 
 impl InputCheck {
@@ -222,27 +192,14 @@ impl InputCheck {
             .filter(|field| schema::requires(schema, field))
             .map(str::to_owned)
             .collect();
-        let listed = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
+        let listed = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         required.extend(listed.map(str::to_owned));
         required.sort();
         required.dedup();
-        let properties = schema
-            .get("properties")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten();
-        let types = properties.filter_map(|(field, schema)| {
-            Some((field.clone(), schema.get("type")?.as_str()?.to_owned()))
-        });
-        Self {
-            required,
-            types: types.collect(),
-        }
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let types =
+            properties.filter_map(|(field, schema)| Some((field.clone(), schema.get("type")?.as_str()?.to_owned())));
+        Self { required, types: types.collect() }
     }
 }
 
@@ -269,45 +226,27 @@ mod tests {
             "properties": {"email": {"type": "string"}, "lines": {"type": "array", "minItems": 1}, "coupon": {"type": ["string", "null"]}}
         }));
         let mut charge = StepDefinition::new("charge", "orders.charge");
-        charge
-            .with
-            .insert("total".into(), "validate.total".parse().unwrap());
-        charge
-            .with
-            .insert("coupon".into(), "input.coupon".parse().unwrap());
+        charge.with.insert("total".into(), "validate.total".parse().unwrap());
+        charge.with.insert("coupon".into(), "input.coupon".parse().unwrap());
         let mut reserve = StepDefinition::new("reserve", "orders.reserve");
-        reserve
-            .with
-            .insert("items".into(), "validate.items".parse().unwrap());
+        reserve.with.insert("items".into(), "validate.items".parse().unwrap());
         let mut confirm = StepDefinition::new("confirm", "orders.confirm");
         confirm.after = vec!["reserve".into(), "charge".into()];
-        definition.steps = vec![
-            confirm,
-            reserve,
-            charge,
-            StepDefinition::new("validate", "orders.validate"),
-        ];
+        definition.steps = vec![confirm, reserve, charge, StepDefinition::new("validate", "orders.validate")];
         definition
     }
 
     #[test]
     fn steps_are_numbered_by_level_and_name() {
         let revision = Revision::compile(orders()).unwrap();
-        let names: Vec<&str> = revision
-            .steps
-            .iter()
-            .map(|step| step.name.as_str())
-            .collect();
+        let names: Vec<&str> = revision.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["validate", "charge", "reserve", "confirm"]);
         assert_eq!(revision.steps[0].children, [1, 2]);
         assert_eq!(revision.step_by_name("confirm").unwrap().parents, [1, 2]);
         assert!(revision.steps[3].is_sink && !revision.steps[1].is_sink);
         let bindings = &revision.steps[1].bindings;
         assert_eq!(
-            bindings
-                .iter()
-                .map(|binding| (binding.param.as_str(), binding.optional))
-                .collect::<Vec<_>>(),
+            bindings.iter().map(|binding| (binding.param.as_str(), binding.optional)).collect::<Vec<_>>(),
             [("coupon", true), ("total", false)]
         );
         assert_eq!(revision.input_check.required, ["email", "lines"]);
@@ -318,33 +257,12 @@ mod tests {
     #[test]
     fn a_wrong_input_is_told_all_its_places() {
         let revision = Revision::compile(orders()).unwrap();
-        assert!(
-            revision
-                .validate_input(r#"{"email":"a@b.c","lines":[1],"more":1.10}"#)
-                .is_ok()
-        );
-        let error = revision
-            .validate_input(r#"{"email":1,"lines":[]}"#)
-            .unwrap_err();
+        assert!(revision.validate_input(r#"{"email":"a@b.c","lines":[1],"more":1.10}"#).is_ok());
+        let error = revision.validate_input(r#"{"email":1,"lines":[]}"#).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InputInvalid);
-        assert!(
-            error.message.contains("/email: ") && error.message.contains("/lines: "),
-            "{error}"
-        );
-        assert!(
-            revision
-                .validate_input("[]")
-                .unwrap_err()
-                .message
-                .contains("object")
-        );
-        assert!(
-            revision
-                .validate_input(r#"{"email":"\u0000","lines":[1]}"#)
-                .unwrap_err()
-                .message
-                .contains("/email")
-        );
+        assert!(error.message.contains("/email: ") && error.message.contains("/lines: "), "{error}");
+        assert!(revision.validate_input("[]").unwrap_err().message.contains("object"));
+        assert!(revision.validate_input(r#"{"email":"\u0000","lines":[1]}"#).unwrap_err().message.contains("/email"));
     }
 
     #[test]
@@ -354,17 +272,10 @@ mod tests {
         definition.steps[0].after.push("chrage".into());
         definition.steps[1].queue = "my queue".into();
         let problems = Revision::compile(definition).unwrap_err();
-        let places: Vec<(&str, &str)> = problems
-            .iter()
-            .map(|p| (p.code.as_str(), p.at.as_str()))
-            .collect();
+        let places: Vec<(&str, &str)> = problems.iter().map(|p| (p.code.as_str(), p.at.as_str())).collect();
         assert_eq!(
             places,
-            [
-                ("TSK0106", "name"),
-                ("TSK0106", "steps.reserve.queue"),
-                ("TSK0120", "steps.confirm.after.2")
-            ]
+            [("TSK0106", "name"), ("TSK0106", "steps.reserve.queue"), ("TSK0120", "steps.confirm.after.2")]
         );
         assert_eq!(problems[2].help.as_deref(), Some("did you mean `charge`?"));
     }
@@ -383,11 +294,7 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].code, crate::diagnostic::Code::Cycle);
         for name in ["validate", "charge", "reserve", "confirm"] {
-            assert!(
-                problems[0].message.contains(name),
-                "{}",
-                problems[0].message
-            );
+            assert!(problems[0].message.contains(name), "{}", problems[0].message);
         }
     }
 }

@@ -31,17 +31,13 @@ pub(crate) fn look_up<'s>(root: &'s Value, path: &[String]) -> Found<'s> {
 
 /// Returns the declared fields of an object schema.
 pub(crate) fn fields(root: &Value) -> Vec<&str> {
-    let properties =
-        resolve(root, root, REFERENCES).and_then(|schema| schema.get("properties")?.as_object());
-    properties
-        .map(|properties| properties.keys().map(String::as_str).collect())
-        .unwrap_or_default()
+    let properties = resolve(root, root, REFERENCES).and_then(|schema| schema.get("properties")?.as_object());
+    properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
 /// Says whether an object schema demands a field.
 pub(crate) fn requires(root: &Value, field: &str) -> bool {
-    let required =
-        resolve(root, root, REFERENCES).and_then(|schema| schema.get("required")?.as_array());
+    let required = resolve(root, root, REFERENCES).and_then(|schema| schema.get("required")?.as_array());
     required.is_some_and(|required| required.iter().any(|name| name == field))
 }
 
@@ -49,21 +45,11 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value, references: usize) -> Option<
     match schema.get("$ref").and_then(Value::as_str) {
         None => Some(schema),
         Some(_) if references == 0 => None,
-        Some(target) => resolve(
-            root,
-            root.pointer(target.strip_prefix('#')?)?,
-            references - 1,
-        ),
+        Some(target) => resolve(root, root.pointer(target.strip_prefix('#')?)?, references - 1),
     }
 }
 
-fn descend<'s>(
-    root: &'s Value,
-    schema: &'s Value,
-    path: &[String],
-    at: usize,
-    references: usize,
-) -> Found<'s> {
+fn descend<'s>(root: &'s Value, schema: &'s Value, path: &[String], at: usize, references: usize) -> Found<'s> {
     let Some(segment) = path.get(at) else {
         return Found::Described(schema);
     };
@@ -79,34 +65,21 @@ fn descend<'s>(
     // Any branch that describes the path will do; only if all rule it out is it nothing.
     let mut fields = Vec::new();
     for keyword in ["anyOf", "oneOf", "allOf"] {
-        for branch in object
-            .get(keyword)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for branch in object.get(keyword).and_then(Value::as_array).into_iter().flatten() {
             match go(branch, at) {
-                Found::Nothing {
-                    segment,
-                    fields: more,
-                } if segment == at => fields.extend(more),
+                Found::Nothing { segment, fields: more } if segment == at => fields.extend(more),
                 // `null` beside the object: it has no fields, which says nothing of the other branch.
                 found => return found,
             }
         }
     }
-    let has_branches = ["anyOf", "oneOf", "allOf"]
-        .iter()
-        .any(|keyword| object.contains_key(*keyword));
+    let has_branches = ["anyOf", "oneOf", "allOf"].iter().any(|keyword| object.contains_key(*keyword));
     if let Some(properties) = object.get("properties").and_then(Value::as_object) {
         return match properties.get(segment) {
             Some(next) => go(next, at + 1),
             None if is_closed(object) => {
                 fields.extend(properties.keys().map(String::as_str));
-                Found::Nothing {
-                    segment: at,
-                    fields,
-                }
+                Found::Nothing { segment: at, fields }
             }
             None => Found::Open,
         };
@@ -115,10 +88,7 @@ fn descend<'s>(
         return if segment.parse::<usize>().is_ok() {
             go(items, at + 1)
         } else {
-            Found::Nothing {
-                segment: at,
-                fields,
-            }
+            Found::Nothing { segment: at, fields }
         };
     }
     let allows = |kind: &str| match object.get("type") {
@@ -129,16 +99,11 @@ fn descend<'s>(
     if allows("object") || (allows("array") && segment.parse::<usize>().is_ok()) {
         return Found::Open;
     }
-    Found::Nothing {
-        segment: at,
-        fields,
-    }
+    Found::Nothing { segment: at, fields }
 }
 
 fn is_closed(object: &Map<String, Value>) -> bool {
-    object
-        .get("additionalProperties")
-        .is_none_or(|more| *more == Value::Bool(false))
+    object.get("additionalProperties").is_none_or(|more| *more == Value::Bool(false))
         && !object.contains_key("patternProperties")
 }
 
@@ -173,27 +138,12 @@ mod tests {
                 "tree": {"properties": {"child": {"$ref": "#/$defs/tree"}}}
             }
         });
-        for good in [
-            "total",
-            "items",
-            "items.0",
-            "items.3.sku",
-            "open.x",
-            "any.x.y",
-            "maybe.sku",
-            "more.b",
-            "tree.child.child",
-        ] {
+        for good in
+            ["total", "items", "items.0", "items.3.sku", "open.x", "any.x.y", "maybe.sku", "more.b", "tree.child.child"]
+        {
             assert!(!is_nothing(&schema, good), "{good}");
         }
-        for bad in [
-            "totl",
-            "total.x",
-            "items.sku",
-            "items.0.skew",
-            "maybe.skew",
-            "tree.kid",
-        ] {
+        for bad in ["totl", "total.x", "items.sku", "items.0.skew", "maybe.skew", "tree.kid"] {
             assert!(is_nothing(&schema, bad), "{bad}");
         }
         let loops = json!({"$ref": "#"});

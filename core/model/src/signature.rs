@@ -50,9 +50,7 @@ impl Signatures {
         serde_json::from_str(text).map_err(|cause| {
             Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "these are no handler signatures: {cause}; expected {{\"handlers\": [...]}}"
-                ),
+                format!("these are no handler signatures: {cause}; expected {{\"handlers\": [...]}}"),
             )
             .caused_by(cause)
         })
@@ -60,9 +58,7 @@ impl Signatures {
 
     /// Returns the signature of the named handler.
     pub fn get(&self, handler: &str) -> Option<&Signature> {
-        self.handlers
-            .iter()
-            .find(|signature| signature.handler == handler)
+        self.handlers.iter().find(|signature| signature.handler == handler)
     }
 }
 
@@ -76,11 +72,6 @@ impl Signature {
 impl Param {
     /// Makes a parameter that a call must have.
     pub fn required(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            required: true,
-            default: None,
-            schema: None,
-        }
+        Self { name: name.into(), required: true, default: None, schema: None }
     }
 }

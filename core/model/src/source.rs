@@ -36,17 +36,12 @@ pub enum Source {
 impl Source {
     /// Names the whole result of a step.
     pub fn step(step: impl Into<String>) -> Self {
-        Self::Step {
-            step: step.into(),
-            path: Vec::new(),
-        }
+        Self::Step { step: step.into(), path: Vec::new() }
     }
 
     /// Names one field of the input.
     pub fn input_field(field: impl Into<String>) -> Self {
-        Self::Input {
-            path: vec![field.into()],
-        }
+        Self::Input { path: vec![field.into()] }
     }
 
     /// Returns the step it comes from, if it comes from one.
@@ -68,9 +63,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.step_name().unwrap_or(INPUT))?;
-        self.path()
-            .iter()
-            .try_for_each(|segment| write!(f, ".{segment}"))
+        self.path().iter().try_for_each(|segment| write!(f, ".{segment}"))
     }
 }
 
@@ -81,22 +74,15 @@ impl FromStr for Source {
         let mut segments = text.split('.').map(str::to_owned);
         let first = segments.next().unwrap_or_default();
         let path: Vec<String> = segments.collect();
-        let is_segment = |segment: &String| {
-            !segment.is_empty() && !segment.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
+        let is_segment =
+            |segment: &String| !segment.is_empty() && !segment.chars().any(|c| c.is_whitespace() || c.is_control());
         if !is_name(&first) || !path.iter().all(is_segment) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!(
-                    "`{text}` names no value; write `step`, `step.field`, `input` or `input.field`"
-                ),
+                format!("`{text}` names no value; write `step`, `step.field`, `input` or `input.field`"),
             ));
         }
-        Ok(if first == INPUT {
-            Self::Input { path }
-        } else {
-            Self::Step { step: first, path }
-        })
+        Ok(if first == INPUT { Self::Input { path } } else { Self::Step { step: first, path } })
     }
 }
 
@@ -108,9 +94,7 @@ impl Serialize for Source {
 
 impl<'de> Deserialize<'de> for Source {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -123,10 +107,7 @@ mod tests {
         for text in ["a", "a.b.0.c-d", "input", "input.email"] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "input.email".parse::<Source>().unwrap(),
-            Source::input_field("email")
-        );
+        assert_eq!("input.email".parse::<Source>().unwrap(), Source::input_field("email"));
         for bad in ["", ".", "a.", ".a", "a..b", "A.b", "a. b", "a b"] {
             assert!(bad.parse::<Source>().is_err(), "{bad}");
         }

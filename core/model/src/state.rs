@@ -32,24 +32,14 @@ const fn engine<S>(from: Option<S>, to: S, why: &'static str) -> Transition<S>
 where
     S: Copy,
 {
-    Transition {
-        from,
-        to,
-        cause: Cause::Engine,
-        why,
-    }
+    Transition { from, to, cause: Cause::Engine, why }
 }
 
 const fn verb<S>(from: S, to: S, why: &'static str) -> Transition<S>
 where
     S: Copy,
 {
-    Transition {
-        from: Some(from),
-        to,
-        cause: Cause::Verb,
-        why,
-    }
+    Transition { from: Some(from), to, cause: Cause::Verb, why }
 }
 
 /// Defines a state with its names, its parsing and the questions to its table of transitions.
@@ -145,31 +135,15 @@ pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
     use TaskState::{Cancelled, Complete, Failed, Running};
     &[
         engine(None, Running, "submit"),
-        engine(
-            Some(Running),
-            Complete,
-            "the last sink ended and no step failed",
-        ),
+        engine(Some(Running), Complete, "the last sink ended and no step failed"),
         engine(
             Some(Running),
             Failed,
             "a step failed, the input was invalid or the deadline passed, and the last sink ended",
         ),
-        engine(
-            Some(Running),
-            Cancelled,
-            "cancel was asked for and the last sink ended",
-        ),
-        verb(
-            Failed,
-            Running,
-            "retry now, retry failed, retry from here, resolve or skip",
-        ),
-        verb(
-            Cancelled,
-            Running,
-            "retry now, retry failed, retry from here, resolve or skip",
-        ),
+        engine(Some(Running), Cancelled, "cancel was asked for and the last sink ended"),
+        verb(Failed, Running, "retry now, retry failed, retry from here, resolve or skip"),
+        verb(Cancelled, Running, "retry now, retry failed, retry from here, resolve or skip"),
         verb(Complete, Running, "retry from here"),
     ]
 };
@@ -181,28 +155,12 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         engine(None, Waiting, "submit, with parents"),
         engine(None, Ready, "submit, without parents; or a dynamic step"),
         engine(None, Skipped, "submit named it to be skipped"),
-        engine(
-            Some(Waiting),
-            Ready,
-            "all parents ended, at least one of them live",
-        ),
-        engine(
-            Some(Waiting),
-            Skipped,
-            "all parents ended, one of them blocked or none of them live",
-        ),
+        engine(Some(Waiting), Ready, "all parents ended, at least one of them live"),
+        engine(Some(Waiting), Skipped, "all parents ended, one of them blocked or none of them live"),
         engine(Some(Waiting), Cancelled, "its task is ending"),
-        engine(
-            Some(Ready),
-            Ready,
-            "retry, release or timeout: a new message; a timeout raises gen",
-        ),
+        engine(Some(Ready), Ready, "retry, release or timeout: a new message; a timeout raises gen"),
         engine(Some(Ready), Done, "its result was settled"),
-        engine(
-            Some(Ready),
-            Failed,
-            "its failure was permanent or its attempts are used up",
-        ),
+        engine(Some(Ready), Failed, "its failure was permanent or its attempts are used up"),
         engine(Some(Ready), Cancelled, "its task is ending"),
         verb(Waiting, Done, "resolve"),
         verb(Waiting, Skipped, "skip"),
@@ -217,17 +175,9 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         verb(Failed, Done, "resolve"),
         verb(Failed, Skipped, "skip"),
         verb(Skipped, Ready, "retry from here"),
-        verb(
-            Skipped,
-            Waiting,
-            "the task was reopened and a parent had blocked it; or retry from here, of an ancestor",
-        ),
+        verb(Skipped, Waiting, "the task was reopened and a parent had blocked it; or retry from here, of an ancestor"),
         verb(Cancelled, Ready, "retry now or retry from here"),
-        verb(
-            Cancelled,
-            Waiting,
-            "the task was reopened and its ending had cancelled it",
-        ),
+        verb(Cancelled, Waiting, "the task was reopened and its ending had cancelled it"),
         verb(Cancelled, Done, "resolve"),
         verb(Cancelled, Skipped, "skip"),
     ]
@@ -242,20 +192,8 @@ pub fn states_markdown() -> String {
          A change *by a verb* raises the step's `gen`, so that whatever still runs under the old one is refused when it reports. \
          Terminal states are left by verbs only.\n",
     );
-    render(
-        &mut page,
-        "Task",
-        TaskState::ALL,
-        TASK_TRANSITIONS,
-        TaskState::is_terminal,
-    );
-    render(
-        &mut page,
-        "Step",
-        StepState::ALL,
-        STEP_TRANSITIONS,
-        StepState::is_terminal,
-    );
+    render(&mut page, "Task", TaskState::ALL, TASK_TRANSITIONS, TaskState::is_terminal);
+    render(&mut page, "Step", StepState::ALL, STEP_TRANSITIONS, StepState::is_terminal);
     page
 }
 
@@ -267,13 +205,7 @@ fn render<S: Copy + PartialEq + std::fmt::Display>(
     is_terminal: fn(S) -> bool,
 ) {
     let (terminal, open): (Vec<S>, Vec<S>) = states.iter().partition(|state| is_terminal(**state));
-    let list = |states: &[S]| {
-        states
-            .iter()
-            .map(|state| format!("`{state}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let list = |states: &[S]| states.iter().map(|state| format!("`{state}`")).collect::<Vec<_>>().join(", ");
     // Writing to a `String` cannot fail.
     let _ = write!(
         page,
@@ -282,9 +214,7 @@ fn render<S: Copy + PartialEq + std::fmt::Display>(
         list(&terminal)
     );
     for row in table {
-        let from = row
-            .from
-            .map_or_else(|| "(new)".to_owned(), |from| format!("`{from}`"));
+        let from = row.from.map_or_else(|| "(new)".to_owned(), |from| format!("`{from}`"));
         let by = match row.cause {
             Cause::Engine => "engine",
             Cause::Verb => "verb",
@@ -304,28 +234,17 @@ mod tests {
         }
         for state in StepState::ALL {
             assert_eq!(state.as_str().parse::<StepState>().unwrap(), *state);
-            assert_eq!(
-                serde_json::to_string(state).unwrap(),
-                format!("\"{state}\"")
-            );
+            assert_eq!(serde_json::to_string(state).unwrap(), format!("\"{state}\""));
         }
-        assert!(
-            "done"
-                .parse::<TaskState>()
-                .unwrap_err()
-                .message
-                .contains("complete")
-        );
+        assert!("done".parse::<TaskState>().unwrap_err().message.contains("complete"));
     }
 
     #[test]
     fn the_engine_never_leaves_a_terminal_state() {
-        let task = |row: &Transition<TaskState>| {
-            row.from.is_some_and(TaskState::is_terminal) && row.cause == Cause::Engine
-        };
-        let step = |row: &Transition<StepState>| {
-            row.from.is_some_and(StepState::is_terminal) && row.cause == Cause::Engine
-        };
+        let task =
+            |row: &Transition<TaskState>| row.from.is_some_and(TaskState::is_terminal) && row.cause == Cause::Engine;
+        let step =
+            |row: &Transition<StepState>| row.from.is_some_and(StepState::is_terminal) && row.cause == Cause::Engine;
         assert!(!TASK_TRANSITIONS.iter().any(task));
         assert!(!STEP_TRANSITIONS.iter().any(step));
     }
@@ -334,14 +253,8 @@ mod tests {
     fn the_guards_admit_what_the_protocol_says() {
         assert_eq!(StepState::sources_of(StepState::Done), [StepState::Ready]);
         assert_eq!(StepState::sources_of(StepState::Failed), [StepState::Ready]);
-        assert_eq!(
-            StepState::sources_of(StepState::Cancelled),
-            [StepState::Waiting, StepState::Ready]
-        );
-        assert_eq!(
-            TaskState::sources_of(TaskState::Complete),
-            [TaskState::Running]
-        );
+        assert_eq!(StepState::sources_of(StepState::Cancelled), [StepState::Waiting, StepState::Ready]);
+        assert_eq!(TaskState::sources_of(TaskState::Complete), [TaskState::Running]);
         assert!(TaskState::Complete.can_become(TaskState::Running));
         assert!(!StepState::Done.can_become(StepState::Failed));
     }
@@ -349,32 +262,20 @@ mod tests {
     #[test]
     fn no_change_is_listed_twice() {
         for (at, row) in STEP_TRANSITIONS.iter().enumerate() {
-            let same = |other: &&Transition<StepState>| {
-                (other.from, other.to, other.cause) == (row.from, row.to, row.cause)
-            };
-            assert_eq!(
-                STEP_TRANSITIONS[at..].iter().filter(same).count(),
-                1,
-                "{row:?}"
-            );
+            let same =
+                |other: &&Transition<StepState>| (other.from, other.to, other.cause) == (row.from, row.to, row.cause);
+            assert_eq!(STEP_TRANSITIONS[at..].iter().filter(same).count(), 1, "{row:?}");
         }
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a switch of the test run, not configuration"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not configuration")]
     fn the_page_on_states_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/states.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, states_markdown()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(
-            written,
-            states_markdown(),
-            "run UPDATE_DOCS=1 cargo test -p tasker-model"
-        );
+        assert_eq!(written, states_markdown(), "run UPDATE_DOCS=1 cargo test -p tasker-model");
     }
 }

@@ -26,10 +26,7 @@ fn definition() -> Definition {
         "type": "object", "required": ["lines", "token"],
         "properties": {"lines": {"type": "array"}, "token": {"type": "string"}, "email": {"type": "string"}, "currency": {"type": "string"}}
     }));
-    definition.steps = vec![
-        StepDefinition::new("validate_cart", "validate"),
-        StepDefinition::new("charge", "charge"),
-    ];
+    definition.steps = vec![StepDefinition::new("validate_cart", "validate"), StepDefinition::new("charge", "charge")];
     definition
 }
 
@@ -49,14 +46,9 @@ fn code_first_takes_the_earlier_step_then_the_input() {
 #[test]
 fn what_remains_unbound_is_reported_with_a_proposal() {
     let mut definition = definition();
-    definition
-        .steps
-        .push(StepDefinition::new("confirm", "confirm"));
+    definition.steps.push(StepDefinition::new("confirm", "confirm"));
     let problems = bind_code_first(&mut definition, &signatures());
-    let told: Vec<(&str, &str)> = problems
-        .iter()
-        .map(|p| (p.code.as_str(), p.help.as_deref().unwrap()))
-        .collect();
+    let told: Vec<(&str, &str)> = problems.iter().map(|p| (p.code.as_str(), p.help.as_deref().unwrap())).collect();
     assert_eq!(
         told,
         [
@@ -73,13 +65,7 @@ fn a_later_step_is_no_source_and_yaml_takes_no_step_by_its_name() {
     assert_eq!(bind_code_first(&mut turned, &signatures()).len(), 1);
     let problems = check_bindings(&definition(), &signatures());
     assert_eq!(problems.len(), 1);
-    assert!(
-        problems[0]
-            .help
-            .as_deref()
-            .unwrap()
-            .contains("with: { validate_cart: validate_cart }")
-    );
+    assert!(problems[0].help.as_deref().unwrap().contains("with: { validate_cart: validate_cart }"));
 }
 
 fn delivered(input: &str, results: &str) -> StepInput {
@@ -96,69 +82,36 @@ fn delivered(input: &str, results: &str) -> StepInput {
 fn arguments_keep_their_text_and_leave_out_what_has_a_default() {
     let mut definition = definition();
     let with = &mut definition.steps[1].with;
-    with.insert(
-        "total".into(),
-        "validate_cart.lines.1.price".parse().unwrap(),
-    );
+    with.insert("total".into(), "validate_cart.lines.1.price".parse().unwrap());
     with.insert("currency".into(), "input.currency".parse().unwrap());
     let revision = Revision::compile(definition).unwrap();
     let step = revision.step_by_name("charge").unwrap();
-    let params = [
-        Param::required("token"),
-        Param {
-            required: false,
-            ..Param::required("note")
-        },
-        Param::required("ctx"),
-    ];
+    let params =
+        [Param::required("token"), Param { required: false, ..Param::required("note") }, Param::required("ctx")];
 
-    let input = delivered(
-        r#"{"token":"t","lines":[]}"#,
-        r#"{"validate_cart":{"lines":[{},{"price":9007199254740993.10}]}}"#,
-    );
+    let input =
+        delivered(r#"{"token":"t","lines":[]}"#, r#"{"validate_cart":{"lines":[{},{"price":9007199254740993.10}]}}"#);
     let given = arguments(step, &params, &input).unwrap();
-    let given: Vec<(&str, &str)> = given
-        .iter()
-        .map(|(param, value)| (param.as_str(), value.get()))
-        .collect();
-    assert_eq!(
-        given,
-        [("token", "\"t\""), ("total", "9007199254740993.10")]
-    );
+    let given: Vec<(&str, &str)> = given.iter().map(|(param, value)| (param.as_str(), value.get())).collect();
+    assert_eq!(given, [("token", "\"t\""), ("total", "9007199254740993.10")]);
 
     // A step skipped by an operator gives null, whatever the path.
-    let skipped = arguments(
-        step,
-        &params,
-        &delivered(r#"{"token":"t"}"#, r#"{"validate_cart":null}"#),
-    )
-    .unwrap();
+    let skipped = arguments(step, &params, &delivered(r#"{"token":"t"}"#, r#"{"validate_cart":null}"#)).unwrap();
     assert!(skipped["total"].is_null());
 }
 
 #[test]
 fn a_path_into_nothing_names_step_parameter_and_source() {
     let mut definition = definition();
-    definition.steps[1]
-        .with
-        .insert("total".into(), "validate_cart.totl".parse().unwrap());
+    definition.steps[1].with.insert("total".into(), "validate_cart.totl".parse().unwrap());
     let revision = Revision::compile(definition).unwrap();
     let step = revision.step_by_name("charge").unwrap();
-    let error = arguments(
-        step,
-        &[],
-        &delivered("{}", r#"{"validate_cart":{"total":1}}"#),
-    )
-    .unwrap_err();
+    let error = arguments(step, &[], &delivered("{}", r#"{"validate_cart":{"total":1}}"#)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
     for part in ["`charge`", "`total`", "`validate_cart.totl`"] {
         assert!(error.message.contains(part), "{error}");
     }
-    let error = arguments(
-        step,
-        &[Param::required("token")],
-        &delivered("{}", r#"{"validate_cart":{"totl":1}}"#),
-    )
-    .unwrap_err();
+    let error =
+        arguments(step, &[Param::required("token")], &delivered("{}", r#"{"validate_cart":{"totl":1}}"#)).unwrap_err();
     assert!(error.message.contains("`token`"), "{error}");
 }

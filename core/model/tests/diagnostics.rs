@@ -12,10 +12,7 @@ use tasker_model::{
 };
 
 fn directory() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../tests/diagnostics"
-    ))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/diagnostics"))
 }
 
 fn signatures() -> Signatures {
@@ -27,20 +24,12 @@ fn definitions() -> Vec<(String, String)> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
     files
         .into_iter()
-        .map(|path| {
-            (
-                path.file_stem().unwrap().to_str().unwrap().to_owned(),
-                fs::read_to_string(path).unwrap(),
-            )
-        })
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
         .collect()
 }
 
@@ -52,11 +41,8 @@ fn every_definition_is_reported_as_expected() {
     let definitions = definitions();
     for (name, text) in &definitions {
         let report = lint(text, &format!("{name}.yaml"), Some(&signatures));
-        let found: Vec<String> = report
-            .diagnostics
-            .iter()
-            .map(|d| format!("{}:{}:{}", d.line, d.column, d.code))
-            .collect();
+        let found: Vec<String> =
+            report.diagnostics.iter().map(|d| format!("{}:{}:{}", d.line, d.column, d.code)).collect();
         let expected = fs::read_to_string(directory().join(format!("{name}.expected"))).unwrap();
         let expected: Vec<&str> = expected.lines().collect();
         if found != expected {
@@ -81,11 +67,7 @@ fn every_report_can_be_drawn() {
             assert!(drawn.contains(diagnostic.code.as_str()), "{name}:\n{drawn}");
         }
         assert!(!drawn.contains('\u{1b}'), "{name} is coloured");
-        assert_eq!(
-            report.short().lines().count(),
-            report.diagnostics.len(),
-            "{name}"
-        );
+        assert_eq!(report.short().lines().count(), report.diagnostics.len(), "{name}");
     }
 }
 
@@ -95,12 +77,7 @@ fn the_right_spelling_is_suggested() {
     let helps = |name: &str| {
         let text = fs::read_to_string(directory().join(format!("{name}.yaml"))).unwrap();
         let report = lint(&text, "orders.yaml", Some(&signatures));
-        report
-            .diagnostics
-            .into_iter()
-            .filter_map(|d| d.help)
-            .collect::<Vec<_>>()
-            .join("; ")
+        report.diagnostics.into_iter().filter_map(|d| d.help).collect::<Vec<_>>().join("; ")
     };
     for (name, spelling) in [
         ("unknown_workflow_key", "did you mean `namespace`?"),
@@ -127,12 +104,7 @@ fn the_right_spelling_is_suggested() {
 fn a_file_beyond_the_limit_is_refused_without_being_read() {
     let text = format!("name: orders\n# {}\n", "x".repeat(DEFINITION_BYTES));
     let report = parse(&text, "big.yaml").unwrap_err();
-    assert!(
-        report
-            .short()
-            .starts_with("big.yaml:1:1: error[TSK0111]: the file has "),
-        "{report}"
-    );
+    assert!(report.short().starts_with("big.yaml:1:1: error[TSK0111]: the file has "), "{report}");
     assert!(report.source.is_empty());
     assert_eq!(report.diagnostics[0].code, Code::TooLarge);
     assert!(report.render(false).contains("TSK0111"));
@@ -143,10 +115,7 @@ fn hostile_text_is_refused_in_good_time() {
     let deep = format!("name: orders\nsteps: {}", "{a: ".repeat(200_000));
     let steps = |count: usize, parent: fn(usize) -> String| {
         let lines = (0..count).map(|at| format!("  s{at}: {{ call: a, after: [{}] }}", parent(at)));
-        format!(
-            "name: a\nsteps:\n{}\n",
-            lines.collect::<Vec<_>>().join("\n")
-        )
+        format!("name: a\nsteps:\n{}\n", lines.collect::<Vec<_>>().join("\n"))
     };
     let unknown = steps(2_000, |at| format!("x{at}"));
     let too_many = steps(20_000, |at| format!("x{at}"));
@@ -154,12 +123,7 @@ fn hostile_text_is_refused_in_good_time() {
     for text in [deep, unknown, too_many, ring] {
         let started = std::time::Instant::now();
         assert!(parse(&text, "hostile.yaml").is_err());
-        assert!(
-            started.elapsed().as_secs() < 10,
-            "{:?} for {}",
-            started.elapsed(),
-            &text[..60]
-        );
+        assert!(started.elapsed().as_secs() < 10, "{:?} for {}", started.elapsed(), &text[..60]);
     }
 }
 
@@ -169,29 +133,13 @@ fn each_code_is_explained() {
     let page = fs::read_to_string(path).unwrap();
     for code in Code::ALL {
         assert!(
-            page.contains(&format!(
-                "| [{code}](#{}) | {} |",
-                code.as_str().to_lowercase(),
-                code.title()
-            )),
+            page.contains(&format!("| [{code}](#{}) | {} |", code.as_str().to_lowercase(), code.title())),
             "{code} has no row"
         );
-        let (_, section) = page
-            .split_once(&format!("## {code}\n"))
-            .unwrap_or_else(|| panic!("{code} has no section"));
+        let (_, section) = page.split_once(&format!("## {code}\n")).unwrap_or_else(|| panic!("{code} has no section"));
         let section = section.split("\n## ").next().unwrap();
-        assert!(
-            section.contains("Wrong:") && section.contains("Right:"),
-            "{code} has no example"
-        );
+        assert!(section.contains("Wrong:") && section.contains("Right:"), "{code} has no example");
     }
-    let explained = page
-        .lines()
-        .filter(|line| line.starts_with("## TSK"))
-        .count();
-    assert_eq!(
-        explained,
-        Code::ALL.len(),
-        "a section explains a code that is gone"
-    );
+    let explained = page.lines().filter(|line| line.starts_with("## TSK")).count();
+    assert_eq!(explained, Code::ALL.len(), "a section explains a code that is gone");
 }

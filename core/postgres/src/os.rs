@@ -18,10 +18,7 @@ pub(crate) fn is_root() -> bool {
 #[expect(unsafe_code, reason = "std does not offer kill")]
 pub(crate) fn signal(pid: u32, signal: i32) -> io::Result<()> {
     // Zero and negative numbers would address process groups.
-    let pid = libc::pid_t::try_from(pid)
-        .ok()
-        .filter(|pid| *pid > 0)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: kill touches no memory of this process.
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(()),
@@ -44,14 +41,7 @@ pub(crate) fn await_exit(pid: u32) {
         // SAFETY: siginfo_t is plain data, for which all zeroes is a valid value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: `info` is valid for writes and outlives the call.
-        let result = unsafe {
-            libc::waitid(
-                libc::P_PID,
-                pid,
-                &raw mut info,
-                libc::WEXITED | libc::WNOWAIT,
-            )
-        };
+        let result = unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, libc::WEXITED | libc::WNOWAIT) };
         if result == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return;
         }

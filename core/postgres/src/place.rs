@@ -55,35 +55,18 @@ pub(crate) struct Postmaster {
 impl Place {
     /// Chooses the directory, without making it: `wanted`, unless the server's account cannot get there.
     pub(crate) fn choose(wanted: &Path, account: Option<Account>) -> Result<Self> {
-        let wanted =
-            resolve(wanted).map_err(|error| refuse(wanted, "is not a usable path", error))?;
-        let Some(closed) = account
-            .as_ref()
-            .and_then(|account| account.first_closed(&wanted))
-        else {
-            return Ok(Self {
-                root: wanted,
-                account,
-                is_moved: false,
-            });
+        let wanted = resolve(wanted).map_err(|error| refuse(wanted, "is not a usable path", error))?;
+        let Some(closed) = account.as_ref().and_then(|account| account.first_closed(&wanted)) else {
+            return Ok(Self { root: wanted, account, is_moved: false });
         };
         let name = format!("{:016x}", fnv(wanted.as_os_str().as_encoded_bytes()));
-        let fallbacks = [
-            PathBuf::from("/var/lib/tasker").join(&name),
-            std::env::temp_dir().join(format!("tasker-{name}")),
-        ];
+        let fallbacks =
+            [PathBuf::from("/var/lib/tasker").join(&name), std::env::temp_dir().join(format!("tasker-{name}"))];
         let reachable = |root: &PathBuf| {
-            make_directory(root).is_ok()
-                && account
-                    .as_ref()
-                    .is_none_or(|account| account.first_closed(root).is_none())
+            make_directory(root).is_ok() && account.as_ref().is_none_or(|account| account.first_closed(root).is_none())
         };
         match fallbacks.into_iter().find(reachable) {
-            Some(root) => Ok(Self {
-                root,
-                account,
-                is_moved: true,
-            }),
+            Some(root) => Ok(Self { root, account, is_moved: true }),
             None => Err(Error::new(
                 ErrorKind::DataDirectory,
                 format!(
@@ -97,8 +80,7 @@ impl Place {
     }
 
     pub(crate) fn create(&self) -> Result<()> {
-        make_directory(&self.root)
-            .map_err(|error| refuse(&self.root, "cannot be made or is not ours", error))
+        make_directory(&self.root).map_err(|error| refuse(&self.root, "cannot be made or is not ours", error))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -125,13 +107,8 @@ impl Place {
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.root.join("lock");
         let fail = |error| refuse(&path, "cannot be locked", error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(fail)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match file.try_lock() {
@@ -143,9 +120,7 @@ impl Place {
                 Err(TryLockError::WouldBlock) => return Err(self.in_use(&path)),
             }
         }
-        file.set_len(0)
-            .and_then(|()| write!(file, "{}", process::id()))
-            .map_err(fail)?;
+        file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(fail)?;
         Ok(file)
     }
 
@@ -163,11 +138,7 @@ impl Place {
 
     /// Returns the major version that made the data directory; none before the first start.
     pub(crate) fn major(&self) -> Option<u32> {
-        fs::read_to_string(self.data().join("PG_VERSION"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.data().join("PG_VERSION")).ok()?.trim().parse().ok()
     }
 
     /// Makes an empty directory that belongs to the server's account. `initdb` fills it, and only a
@@ -199,9 +170,7 @@ impl Place {
     }
 
     fn give_to_account(&self, path: &Path) -> io::Result<()> {
-        self.account.as_ref().map_or(Ok(()), |account| {
-            chown(path, Some(account.uid), Some(account.gid))
-        })
+        self.account.as_ref().map_or(Ok(()), |account| chown(path, Some(account.uid), Some(account.gid)))
     }
 
     pub(crate) fn has_database(&self, name: &str) -> bool {
@@ -210,10 +179,7 @@ impl Place {
     }
 
     pub(crate) fn remember_database(&self, name: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.root.join("databases"))?;
+        let mut file = OpenOptions::new().append(true).create(true).open(self.root.join("databases"))?;
         writeln!(file, "{name}")
     }
 
@@ -222,10 +188,7 @@ impl Place {
     }
 
     pub(crate) fn remember_instance(&self, instance: &Instance) -> io::Result<()> {
-        write_private(
-            &self.root.join("instance.json"),
-            &serde_json::to_vec(instance)?,
-        )
+        write_private(&self.root.join("instance.json"), &serde_json::to_vec(instance)?)
     }
 
     pub(crate) fn postmaster(&self) -> Option<Postmaster> {
@@ -238,9 +201,7 @@ impl Place {
             // Also tells a live server from a zombie, whose command line is empty.
             let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let data = self.data();
-            command_line
-                .split(|byte| *byte == 0)
-                .any(|argument| argument == data.as_os_str().as_encoded_bytes())
+            command_line.split(|byte| *byte == 0).any(|argument| argument == data.as_os_str().as_encoded_bytes())
         } else {
             os::exists(pid)
         }
@@ -253,27 +214,20 @@ impl Place {
             return Ok(());
         };
         if self.is_server(postmaster.pid) {
-            tracing::info!(
-                pid = postmaster.pid,
-                "ending a PostgreSQL that outlived its supervisor"
-            );
+            tracing::info!(pid = postmaster.pid, "ending a PostgreSQL that outlived its supervisor");
             // An error means that it has just ended.
             let _ = os::signal(postmaster.pid, os::FAST_SHUTDOWN);
             let deadline = Instant::now() + ORPHAN_PATIENCE;
             while self.is_server(postmaster.pid) {
                 if Instant::now() > deadline {
-                    let message = format!(
-                        "the orphaned PostgreSQL {} in {} does not end",
-                        postmaster.pid,
-                        self.root.display()
-                    );
+                    let message =
+                        format!("the orphaned PostgreSQL {} in {} does not end", postmaster.pid, self.root.display());
                     return Err(Error::new(ErrorKind::InUse, message));
                 }
                 thread::sleep(Duration::from_millis(20));
             }
         }
-        self.disown_stale_pid_file()
-            .map_err(|error| refuse(&self.data(), "has a stale postmaster.pid", error))
+        self.disown_stale_pid_file().map_err(|error| refuse(&self.data(), "has a stale postmaster.pid", error))
     }
 
     /// PostgreSQL refuses to start while the number in `postmaster.pid` belongs to any live process,
@@ -297,24 +251,16 @@ impl Place {
 fn parse_postmaster(text: &str) -> Option<Postmaster> {
     let mut lines = text.lines();
     let pid = lines.next()?.trim().parse().ok()?;
-    Some(Postmaster {
-        pid,
-        ready: lines.nth(6).is_some_and(|status| status.trim() == "ready"),
-    })
+    Some(Postmaster { pid, ready: lines.nth(6).is_some_and(|status| status.trim() == "ready") })
 }
 
 /// Makes a path absolute and follows the symbolic links in the part of it that exists.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     for ancestor in absolute.ancestors() {
-        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), absolute.strip_prefix(ancestor))
-        {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), absolute.strip_prefix(ancestor)) {
             // Joining nothing would add a slash at the end.
-            return Ok(if rest.as_os_str().is_empty() {
-                real
-            } else {
-                real.join(rest)
-            });
+            return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
         }
     }
     Ok(absolute)
@@ -323,10 +269,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 /// Makes the directory with those above it, and refuses one of another account: in the temporary
 /// directory anybody could have put it there.
 fn make_directory(path: &Path) -> io::Result<()> {
-    let mut missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|ancestor| !ancestor.exists())
-        .collect();
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     missing.reverse();
     fs::create_dir_all(path)?;
     if !os::is_root() {
@@ -338,39 +281,25 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
     let metadata = fs::symlink_metadata(path)?;
     if metadata.uid() != 0 || metadata.is_symlink() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it does not belong to root",
-        ));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it does not belong to root"));
     }
     Ok(())
 }
 
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     file.write_all(content)?;
     fs::rename(&partial, path)
 }
 
 /// FNV-1a, which stays the same between builds, as the hasher of std does not.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn refuse(path: &Path, what: &str, source: io::Error) -> Error {
-    Error::new(
-        ErrorKind::DataDirectory,
-        format!("{} {what}: {source}", path.display()),
-    )
-    .with_source(source)
+    Error::new(ErrorKind::DataDirectory, format!("{} {what}: {source}", path.display())).with_source(source)
 }
 
 #[cfg(test)]
@@ -380,28 +309,10 @@ mod tests {
     #[test]
     fn the_status_is_the_eighth_line_of_the_pid_file() {
         let starting = "42\n/data\n1700000000\n5432\n\n127.0.0.1\n  1 2\nstarting\n";
-        assert_eq!(
-            parse_postmaster(starting),
-            Some(Postmaster {
-                pid: 42,
-                ready: false
-            })
-        );
+        assert_eq!(parse_postmaster(starting), Some(Postmaster { pid: 42, ready: false }));
         let ready = starting.replace("starting", "ready   ");
-        assert_eq!(
-            parse_postmaster(&ready),
-            Some(Postmaster {
-                pid: 42,
-                ready: true
-            })
-        );
-        assert_eq!(
-            parse_postmaster("42\n"),
-            Some(Postmaster {
-                pid: 42,
-                ready: false
-            })
-        );
+        assert_eq!(parse_postmaster(&ready), Some(Postmaster { pid: 42, ready: true }));
+        assert_eq!(parse_postmaster("42\n"), Some(Postmaster { pid: 42, ready: false }));
         assert_eq!(parse_postmaster(""), None);
     }
 

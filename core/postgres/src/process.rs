@@ -36,25 +36,23 @@ impl Process {
         let exit = Arc::new(Exit::default());
         let (started, start) = mpsc::sync_channel(1);
         let owner = Arc::clone(&exit);
-        thread::Builder::new()
-            .name("tasker-postgres".to_owned())
-            .spawn(move || {
-                let mut child = match command.spawn() {
-                    Ok(child) => child,
-                    Err(error) => {
-                        // The receiver is waiting below; it cannot be gone.
-                        let _ = started.send(Err(error));
-                        return;
-                    }
-                };
-                let _ = started.send(Ok(child.id()));
-                os::await_exit(child.id());
-                let mut reaped = owner.lock();
-                // It fails only where SIGCHLD is ignored and the kernel has reaped the child itself.
-                let _ = child.wait();
-                *reaped = true;
-                owner.ended.notify_all();
-            })?;
+        thread::Builder::new().name("tasker-postgres".to_owned()).spawn(move || {
+            let mut child = match command.spawn() {
+                Ok(child) => child,
+                Err(error) => {
+                    // The receiver is waiting below; it cannot be gone.
+                    let _ = started.send(Err(error));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(child.id()));
+            os::await_exit(child.id());
+            let mut reaped = owner.lock();
+            // It fails only where SIGCHLD is ignored and the kernel has reaped the child itself.
+            let _ = child.wait();
+            *reaped = true;
+            owner.ended.notify_all();
+        })?;
         let pid = start.recv().map_err(io::Error::other)??;
         Ok(Self { pid, exit })
     }
@@ -70,19 +68,12 @@ impl Process {
     /// Sends a signal unless the child has ended; never to a process that took over its number.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         let reaped = self.exit.lock();
-        if *reaped {
-            Ok(())
-        } else {
-            os::signal(self.pid, signal)
-        }
+        if *reaped { Ok(()) } else { os::signal(self.pid, signal) }
     }
 
     /// Waits for the end of the child; false when it still runs after `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
-        let waited = self
-            .exit
-            .ended
-            .wait_timeout_while(self.exit.lock(), timeout, |reaped| !*reaped);
+        let waited = self.exit.ended.wait_timeout_while(self.exit.lock(), timeout, |reaped| !*reaped);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

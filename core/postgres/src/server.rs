@@ -77,47 +77,19 @@ impl Postgres {
         let lock = place.lock()?;
         place.end_orphan()?;
         let binaries = Binaries::find(options.bin_dir.as_deref(), place.major(), place.account())?;
-        let starting = Starting {
-            options,
-            place: &place,
-            binaries: &binaries,
-        };
+        let starting = Starting { options, place: &place, binaries: &binaries };
         let password = starting.initialise()?;
         starting.make_database()?;
         let (process, port) = starting.run()?;
-        let url = format!(
-            "postgres://{USER}:{password}@127.0.0.1:{port}/{}",
-            options.database
-        );
-        let instance = Instance {
-            pid: process.pid(),
-            port,
-            url,
-        };
+        let url = format!("postgres://{USER}:{password}@127.0.0.1:{port}/{}", options.database);
+        let instance = Instance { pid: process.pid(), port, url };
         // Made before the record is written: if that fails, the drop stops the server.
         let version = binaries.version.clone();
-        let postgres = Self {
-            process,
-            place,
-            url: instance.url.clone(),
-            port,
-            version,
-            _lock: lock,
-        };
+        let postgres = Self { process, place, url: instance.url.clone(), port, version, _lock: lock };
         let recorded = postgres.place.remember_instance(&instance);
-        recorded.map_err(|error| {
-            Error::from_io(
-                ErrorKind::DataDirectory,
-                "cannot record the running PostgreSQL",
-                error,
-            )
-        })?;
-        tracing::info!(
-            pid = instance.pid,
-            port,
-            version = postgres.version,
-            "PostgreSQL is ready"
-        );
+        recorded
+            .map_err(|error| Error::from_io(ErrorKind::DataDirectory, "cannot record the running PostgreSQL", error))?;
+        tracing::info!(pid = instance.pid, port, version = postgres.version, "PostgreSQL is ready");
         Ok(postgres)
     }
 
@@ -126,8 +98,7 @@ impl Postgres {
         let place = Place::choose(data_dir, Account::for_server()).ok()?;
         let instance = place.instance()?;
         let postmaster = place.postmaster()?;
-        let is_up =
-            postmaster.ready && postmaster.pid == instance.pid && place.is_server(instance.pid);
+        let is_up = postmaster.ready && postmaster.pid == instance.pid && place.is_server(instance.pid);
         is_up.then_some(instance.url)
     }
 
@@ -169,29 +140,17 @@ impl Postgres {
     }
 
     fn shut_down(&self) -> Result<()> {
-        let steps = [
-            (os::FAST_SHUTDOWN, STOP_PATIENCE),
-            (os::IMMEDIATE_SHUTDOWN, KILL_PATIENCE),
-            (os::KILL, KILL_PATIENCE),
-        ];
+        let steps =
+            [(os::FAST_SHUTDOWN, STOP_PATIENCE), (os::IMMEDIATE_SHUTDOWN, KILL_PATIENCE), (os::KILL, KILL_PATIENCE)];
         for (signal, patience) in steps {
             let sent = self.process.signal(signal);
-            sent.map_err(|error| {
-                Error::from_io(ErrorKind::Stop, "cannot signal PostgreSQL", error)
-            })?;
+            sent.map_err(|error| Error::from_io(ErrorKind::Stop, "cannot signal PostgreSQL", error))?;
             if self.process.wait(patience) {
                 return Ok(());
             }
-            tracing::warn!(
-                pid = self.pid(),
-                signal,
-                "PostgreSQL does not end; asking harder"
-            );
+            tracing::warn!(pid = self.pid(), signal, "PostgreSQL does not end; asking harder");
         }
-        Err(Error::new(
-            ErrorKind::Stop,
-            format!("PostgreSQL {} does not end", self.pid()),
-        ))
+        Err(Error::new(ErrorKind::Stop, format!("PostgreSQL {} does not end", self.pid())))
     }
 }
 
@@ -205,13 +164,10 @@ impl Drop for Postgres {
 
 fn check_database(name: &str) -> Result<()> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
-    let is_plain = name
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if starts_well && is_plain && name.len() <= 63 {
         return Ok(());
     }
-    let message =
-        format!("`{name}` is not a database name; use [a-z][a-z0-9_]*, at most 63 characters");
+    let message = format!("`{name}` is not a database name; use [a-z][a-z0-9_]*, at most 63 characters");
     Err(Error::new(ErrorKind::InvalidOption, message))
 }

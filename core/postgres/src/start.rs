@@ -45,44 +45,24 @@ enum Refusal {
 impl Starting<'_> {
     /// Initialises the data directory unless that is done, and returns the password.
     pub(crate) fn initialise(&self) -> Result<String> {
-        let data = |error| {
-            Error::from_io(
-                ErrorKind::DataDirectory,
-                "cannot prepare the data directory",
-                error,
-            )
-        };
+        let data = |error| Error::from_io(ErrorKind::DataDirectory, "cannot prepare the data directory", error);
         let (password, password_file) = self.place.password().map_err(data)?;
         if self.place.major().is_some() {
             return Ok(password);
         }
         let partial = self.place.prepare_data().map_err(data)?;
         let mut initdb = self.command("initdb", &partial);
-        initdb
-            .arg("--pgdata")
-            .arg(&partial)
-            .arg("--pwfile")
-            .arg(&password_file);
-        initdb.args([
-            "--username",
-            USER,
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--no-locale",
-        ]);
+        initdb.arg("--pgdata").arg(&partial).arg("--pwfile").arg(&password_file);
+        initdb.args(["--username", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"]);
         if !self.options.durable {
             initdb.arg("--no-sync");
         }
         os::end_with_parent(&mut initdb);
         let output = initdb.stdin(Stdio::null()).output();
-        let output = output
-            .map_err(|error| Error::from_io(ErrorKind::Initialise, "cannot run initdb", error))?;
+        let output = output.map_err(|error| Error::from_io(ErrorKind::Initialise, "cannot run initdb", error))?;
         if !output.status.success() {
             let printed = last_lines(&String::from_utf8_lossy(&output.stderr));
-            return Err(Error::new(
-                ErrorKind::Initialise,
-                format!("initdb failed ({}): {printed}", output.status),
-            ));
+            return Err(Error::new(ErrorKind::Initialise, format!("initdb failed ({}): {printed}", output.status)));
         }
         fs::rename(&partial, self.place.data()).map_err(data)?;
         tracing::info!(directory = %self.place.root().display(), version = self.binaries.version, "initialised PostgreSQL");
@@ -106,10 +86,7 @@ impl Starting<'_> {
             .args(self.durability())
             .arg("template1");
         os::end_with_parent(&mut single);
-        single
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = single.spawn().map_err(fail)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A server that ends early says why on its error output, below.
@@ -118,11 +95,7 @@ impl Starting<'_> {
         let output = child.wait_with_output().map_err(fail)?;
         let printed = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() && !printed.contains("already exists") {
-            let message = format!(
-                "cannot make the database `{name}` ({}): {}",
-                output.status,
-                last_lines(&printed)
-            );
+            let message = format!("cannot make the database `{name}` ({}): {}", output.status, last_lines(&printed));
             return Err(Error::new(ErrorKind::Initialise, message));
         }
         self.place.remember_database(name).map_err(fail)
@@ -142,28 +115,18 @@ impl Starting<'_> {
                 Err(Refusal::PortTaken) => {
                     tracing::debug!(port, attempt, "the port was taken meanwhile");
                 }
-                Err(Refusal::MemoryInUse) => tracing::warn!(
-                    attempt,
-                    "backends of a crashed PostgreSQL still run; waiting"
-                ),
+                Err(Refusal::MemoryInUse) => {
+                    tracing::warn!(attempt, "backends of a crashed PostgreSQL still run; waiting");
+                }
             }
             thread::sleep(RETRY_PAUSE);
         }
-        let message = format!(
-            "PostgreSQL did not start in {START_ATTEMPTS} attempts: {}",
-            self.log()
-        );
+        let message = format!("PostgreSQL did not start in {START_ATTEMPTS} attempts: {}", self.log());
         Err(Error::new(ErrorKind::Start, message))
     }
 
     fn run_on(&self, port: u16) -> std::result::Result<Process, Refusal> {
-        let fail = |error| {
-            Refusal::Other(Error::from_io(
-                ErrorKind::Start,
-                "cannot run PostgreSQL",
-                error,
-            ))
-        };
+        let fail = |error| Refusal::Other(Error::from_io(ErrorKind::Start, "cannot run PostgreSQL", error));
         let log = File::create(self.place.log()).map_err(fail)?;
         let data = self.place.data();
         let mut command = self.command("postgres", &data);
@@ -189,11 +152,7 @@ impl Starting<'_> {
             if process.wait(Duration::from_millis(10)) {
                 return Err(self.refusal());
             }
-            if self
-                .place
-                .postmaster()
-                .is_some_and(|server| server.ready && server.pid == process.pid())
-            {
+            if self.place.postmaster().is_some_and(|server| server.ready && server.pid == process.pid()) {
                 return Ok(process);
             }
             if Instant::now() > deadline {
@@ -222,23 +181,14 @@ impl Starting<'_> {
 
     fn log(&self) -> String {
         let path = self.place.log();
-        format!(
-            "{} (the end of {})",
-            last_lines(&fs::read_to_string(&path).unwrap_or_default()),
-            path.display()
-        )
+        format!("{} (the end of {})", last_lines(&fs::read_to_string(&path).unwrap_or_default()), path.display())
     }
 
     /// Prepares a server program: the right account, a working directory it may enter, out of reach of
     /// the terminal's Ctrl-C, and none of the caller's `PG*` and locale variables.
     fn command(&self, program: &str, directory: &Path) -> Command {
         let mut command = self.binaries.command(program);
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", directory)
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC");
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", directory).env("LC_ALL", "C").env("TZ", "UTC");
         command.current_dir(directory).process_group(0);
         if let Some(account) = self.place.account() {
             account.apply(&mut command);
@@ -250,14 +200,7 @@ impl Starting<'_> {
         if self.options.durable {
             &[]
         } else {
-            &[
-                "-c",
-                "fsync=off",
-                "-c",
-                "synchronous_commit=off",
-                "-c",
-                "full_page_writes=off",
-            ]
+            &["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         }
     }
 }
@@ -265,7 +208,8 @@ impl Starting<'_> {
 fn check_free(port: u16) -> Result<()> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     bound.map(drop).map_err(|error| {
-        let message = format!("port {port} on 127.0.0.1 cannot be used ({error}); choose another, or leave the choice to us");
+        let message =
+            format!("port {port} on 127.0.0.1 cannot be used ({error}); choose another, or leave the choice to us");
         Error::new(ErrorKind::PortInUse, message).with_source(error)
     })
 }
@@ -274,16 +218,11 @@ fn check_free(port: u16) -> Result<()> {
 fn free_port(preferred: Option<u16>) -> Result<u16> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = preferred.map_or_else(|| bind(0), |port| bind(port).or_else(|_| bind(0)));
-    let port = listener
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port());
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
     port.map_err(|error| Error::from_io(ErrorKind::Start, "no free port on 127.0.0.1", error))
 }
 
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

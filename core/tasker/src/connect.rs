@@ -124,5 +124,8 @@ impl Builder {
 }
 
 fn no_database() -> Error {
-    Error::new(ErrorKind::Invalid, "no database is named; set DATABASE_URL, or give `database_url` or `pool`")
+    Error::new(
+        ErrorKind::Invalid,
+        "no database is named; set DATABASE_URL and call `env()`, or give `database_url` or `pool`",
+    )
 }

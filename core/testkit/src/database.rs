@@ -46,13 +46,8 @@ impl TestDatabase {
     /// # Panics
     /// Panics when the database cannot be reached.
     pub async fn pool(&self) -> PgPool {
-        let options = PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT);
-        options
-            .connect(&self.url)
-            .await
-            .expect("the test database accepts connections")
+        let options = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+        options.connect(&self.url).await.expect("the test database accepts connections")
     }
 }
 
@@ -61,9 +56,7 @@ impl Drop for TestDatabase {
         let (server, name) = (self.server, std::mem::take(&mut self.name));
         // The runtime of the test may be at its end, or busy with waiting for this drop.
         let deletion = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.is_ok_and(|runtime| runtime.block_on(delete(server, &name)).is_ok())
         });
         // A database that could not be deleted is deleted by a later sweep.
@@ -80,13 +73,8 @@ impl Drop for TestDatabase {
 /// # Panics
 /// Panics when the server refuses; it is a test that asks.
 pub async fn database(template: &str, setup: impl AsyncFnOnce(&str)) -> TestDatabase {
-    let is_plain = template
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    assert!(
-        is_plain && template.len() <= LONGEST_TEMPLATE,
-        "`{template}` is not a name for a template"
-    );
+    let is_plain = template.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    assert!(is_plain && template.len() <= LONGEST_TEMPLATE, "`{template}` is not a name for a template");
     let server = server_url().await;
     let template = format!("{template}_{:016x}", fingerprint());
     let name = format!("t_{}", Uuid::now_v7().simple());
@@ -94,110 +82,51 @@ pub async fn database(template: &str, setup: impl AsyncFnOnce(&str)) -> TestData
     if !copy(&mut connection, &template, &name).await {
         make_template(&mut connection, server, &template, setup).await;
         let is_copied = copy(&mut connection, &template, &name).await;
-        assert!(
-            is_copied,
-            "the template `{template}` was deleted while it was used"
-        );
+        assert!(is_copied, "the template `{template}` was deleted while it was used");
     }
     // The server notices a dropped connection as well; an error would change nothing.
     let _ = connection.close().await;
-    TestDatabase {
-        url: with_database(server, &name),
-        name,
-        server,
-    }
+    TestDatabase { url: with_database(server, &name), name, server }
 }
 
 /// Copies the template; false when there is none.
 async fn copy(connection: &mut PgConnection, template: &str, name: &str) -> bool {
-    match run(
-        connection,
-        format!("create database {name} template {template}"),
-    )
-    .await
-    {
+    match run(connection, format!("create database {name} template {template}")).await {
         Ok(()) => true,
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_DATABASE) => {
-            false
-        }
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_DATABASE) => false,
         Err(error) => panic!("cannot make the test database: {error}"),
     }
 }
 
 /// Makes the template under another name and renames it when it is complete, so that nobody ever
 /// copies half of one. One process at a time; whoever waited finds it made.
-async fn make_template(
-    connection: &mut PgConnection,
-    server: &str,
-    template: &str,
-    setup: impl AsyncFnOnce(&str),
-) {
+async fn make_template(connection: &mut PgConnection, server: &str, template: &str, setup: impl AsyncFnOnce(&str)) {
     let unfinished = format!("{template}_new");
     let ok = "the server lets the tests make databases";
-    sqlx::query("select pg_advisory_lock($1)")
-        .bind(TEMPLATE_LOCK)
-        .execute(&mut *connection)
-        .await
-        .expect(ok);
+    sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await.expect(ok);
     let query = sqlx::query_scalar("select exists (select from pg_database where datname = $1)");
-    let exists: bool = query
-        .bind(template)
-        .fetch_one(&mut *connection)
-        .await
-        .expect(ok);
+    let exists: bool = query.bind(template).fetch_one(&mut *connection).await.expect(ok);
     if !exists {
         sweep(connection).await.expect(ok);
-        run(
-            connection,
-            format!("drop database if exists {unfinished} with (force)"),
-        )
-        .await
-        .expect(ok);
-        run(connection, format!("create database {unfinished}"))
-            .await
-            .expect(ok);
+        run(connection, format!("drop database if exists {unfinished} with (force)")).await.expect(ok);
+        run(connection, format!("create database {unfinished}")).await.expect(ok);
         setup(&with_database(server, &unfinished)).await;
         // A template that nobody can connect to can always be copied.
-        run(
-            connection,
-            format!("alter database {unfinished} with allow_connections false"),
-        )
-        .await
-        .expect(ok);
+        run(connection, format!("alter database {unfinished} with allow_connections false")).await.expect(ok);
         end_connections(connection, &unfinished).await.expect(ok);
-        let made: i64 = sqlx::query_scalar("select extract(epoch from now())::bigint")
-            .fetch_one(&mut *connection)
-            .await
-            .expect(ok);
-        run(
-            connection,
-            format!("comment on database {unfinished} is 'tasker-testkit {made}'"),
-        )
-        .await
-        .expect(ok);
-        run(
-            connection,
-            format!("alter database {unfinished} rename to {template}"),
-        )
-        .await
-        .expect(ok);
+        let made: i64 =
+            sqlx::query_scalar("select extract(epoch from now())::bigint").fetch_one(&mut *connection).await.expect(ok);
+        run(connection, format!("comment on database {unfinished} is 'tasker-testkit {made}'")).await.expect(ok);
+        run(connection, format!("alter database {unfinished} rename to {template}")).await.expect(ok);
     }
-    sqlx::query("select pg_advisory_unlock($1)")
-        .bind(TEMPLATE_LOCK)
-        .execute(&mut *connection)
-        .await
-        .expect(ok);
+    sqlx::query("select pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await.expect(ok);
 }
 
 /// Ends the connections that `setup` has dropped but the server has not noticed yet.
 async fn end_connections(connection: &mut PgConnection, database: &str) -> sqlx::Result<()> {
     // With a time-out the function waits for the end.
     let end = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1";
-    sqlx::query(end)
-        .bind(database)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(end).bind(database).execute(connection).await.map(drop)
 }
 
 /// Deletes what killed test processes have left on a server that lives on: databases of an hour
@@ -226,20 +155,13 @@ async fn sweep(connection: &mut PgConnection) -> sqlx::Result<()> {
 
 async fn delete(server: &str, name: &str) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(server).await?;
-    run(
-        &mut connection,
-        format!("drop database if exists {name} with (force)"),
-    )
-    .await?;
+    run(&mut connection, format!("drop database if exists {name} with (force)")).await?;
     connection.close().await
 }
 
 /// Runs a statement that takes no parameters; every name in it was checked or made here.
 async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
 async fn connect(server: &str) -> PgConnection {
@@ -251,16 +173,10 @@ async fn connect(server: &str) -> PgConnection {
 
 /// Returns `url` with another database; its parameters stay.
 fn with_database(url: &str, name: &str) -> String {
-    let (base, parameters) = url
-        .split_once('?')
-        .map_or((url, None), |(base, rest)| (base, Some(rest)));
+    let (base, parameters) = url.split_once('?').map_or((url, None), |(base, rest)| (base, Some(rest)));
     let authority = base.find("://").map_or(0, |scheme| scheme + 3);
-    let end = base[authority..]
-        .find('/')
-        .map_or(base.len(), |slash| authority + slash);
-    let parameters = parameters
-        .map(|parameters| format!("?{parameters}"))
-        .unwrap_or_default();
+    let end = base[authority..].find('/').map_or(base.len(), |slash| authority + slash);
+    let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
     format!("{}/{name}{parameters}", &base[..end])
 }
 
@@ -282,10 +198,7 @@ mod tests {
         for (url, expected) in [
             ("postgres://u:p@h:1/old", "postgres://u:p@h:1/new"),
             ("postgres://u:p@h:1", "postgres://u:p@h:1/new"),
-            (
-                "postgres://h/old?sslmode=disable&host=/run",
-                "postgres://h/new?sslmode=disable&host=/run",
-            ),
+            ("postgres://h/old?sslmode=disable&host=/run", "postgres://h/new?sslmode=disable&host=/run"),
             ("postgres://h?host=/run", "postgres://h/new?host=/run"),
         ] {
             assert_eq!(with_database(url, "new"), expected);

@@ -81,17 +81,8 @@ mod tests {
             let directory = parent.join(name);
             fs::create_dir_all(&directory).unwrap();
             let lock = File::create(directory.join("lock")).unwrap();
-            let modified = File::open(&directory)
-                .unwrap()
-                .metadata()
-                .unwrap()
-                .modified()
-                .unwrap()
-                - age;
-            File::open(&directory)
-                .unwrap()
-                .set_modified(modified)
-                .unwrap();
+            let modified = File::open(&directory).unwrap().metadata().unwrap().modified().unwrap() - age;
+            File::open(&directory).unwrap().set_modified(modified).unwrap();
             lock
         };
         let hour = Duration::from_hours(1);
@@ -102,15 +93,9 @@ mod tests {
         make("of-somebody-else", hour);
 
         sweep(&parent);
-        let mut left: Vec<_> = fs::read_dir(&parent)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(
-            left,
-            ["of-somebody-else", "tasker-test-held", "tasker-test-young"]
-        );
+        assert_eq!(left, ["of-somebody-else", "tasker-test-held", "tasker-test-young"]);
         fs::remove_dir_all(&parent).unwrap();
     }
 }

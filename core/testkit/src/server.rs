@@ -47,12 +47,7 @@ async fn start() -> String {
 #[expect(unsafe_code, reason = "std offers no hook for the end of the process")]
 fn stop_at_exit() {
     extern "C" fn stop() {
-        drop(
-            EMBEDDED
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(EMBEDDED.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
     // SAFETY: `stop` uses nothing that the end of the main thread has destroyed: a static lock,
     // signals and files. If the registration fails the server still ends with the process.

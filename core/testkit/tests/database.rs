@@ -20,10 +20,7 @@ async fn shop(calls: &AtomicU32) -> TestDatabase {
 
 async fn items(database: &TestDatabase) -> i64 {
     let pool = database.pool().await;
-    sqlx::query_scalar("select count(*) from item")
-        .fetch_one(&pool)
-        .await
-        .unwrap()
+    sqlx::query_scalar("select count(*) from item").fetch_one(&pool).await.unwrap()
 }
 
 async fn exists(name: &str) -> bool {
@@ -37,10 +34,7 @@ async fn each_database_is_a_copy_of_its_own_and_the_template_is_made_once() {
     let calls = AtomicU32::new(0);
     let (first, second, third) = tokio::join!(shop(&calls), shop(&calls), shop(&calls));
     let pool = first.pool().await;
-    sqlx::query("insert into item values ('salt')")
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query("insert into item values ('salt')").execute(&pool).await.unwrap();
 
     assert_eq!(items(&first).await, 2);
     assert_eq!(items(&second).await, 1);
@@ -65,19 +59,10 @@ async fn databases_and_templates_that_nobody_deleted_are_swept_when_a_template_i
     // The name holds the time of its making: 1 ms after the epoch.
     let old = "t_00000000000170008000000000000000";
     let mut connection = PgConnection::connect(server_url().await).await.unwrap();
-    sqlx::raw_sql("create database t_00000000000170008000000000000000")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::raw_sql("create database testkit_old_template")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql("create database t_00000000000170008000000000000000").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("create database testkit_old_template").execute(&mut connection).await.unwrap();
     let comment = "comment on database testkit_old_template is 'tasker-testkit 1'";
-    sqlx::raw_sql(comment)
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql(comment).execute(&mut connection).await.unwrap();
     let fresh = shop(&AtomicU32::new(0)).await;
 
     let template = format!("testkit_{}", std::process::id());

@@ -72,20 +72,14 @@ pub(super) mod duration {
     use crate::duration::{format_duration, parse_duration};
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-    pub(in super::super) fn serialize<S: Serializer>(
-        ms: &u64,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_duration(*ms))
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<u64, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_duration(&text).ok_or_else(|| {
-            de::Error::custom(format!("`{text}` is no duration; write for example 30s"))
-        })
+        parse_duration(&text)
+            .ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write for example 30s")))
     }
 }
 
@@ -124,10 +118,7 @@ pub(super) mod retry {
         (value != default).then_some(value)
     }
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        retry: &Retry,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(retry: &Retry, serializer: S) -> Result<S::Ok, S::Error> {
         let default = Retry::default();
         if *retry == Retry::attempts(retry.max_attempts) {
             return Form::Attempts(retry.max_attempts).serialize(serializer);
@@ -142,15 +133,12 @@ pub(super) mod retry {
         .serialize(serializer)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Retry, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retry, D::Error> {
         let default = Retry::default();
         let duration = |text: Option<String>, default| match text {
             None => Ok(default),
-            Some(text) => parse_duration(&text).ok_or_else(|| {
-                de::Error::custom(format!("`{text}` is no duration; write for example 30s"))
-            }),
+            Some(text) => parse_duration(&text)
+                .ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write for example 30s"))),
         };
         Ok(match Form::deserialize(deserializer)? {
             Form::Attempts(attempts) => Retry::attempts(attempts),

@@ -33,12 +33,7 @@ pub(super) fn write(definition: &Definition) -> String {
         lines.push("steps: {}".to_owned());
     } else {
         lines.push("steps:".to_owned());
-        lines.extend(
-            definition
-                .steps
-                .iter()
-                .map(|step| format!("  {}: {}", scalar(&step.name), step_line(step))),
-        );
+        lines.extend(definition.steps.iter().map(|step| format!("  {}: {}", scalar(&step.name), step_line(step))));
     }
     lines.join("\n") + "\n"
 }
@@ -46,10 +41,8 @@ pub(super) fn write(definition: &Definition) -> String {
 fn step_line(step: &StepDefinition) -> String {
     let mut entries = vec![("call", scalar(&step.call))];
     if !step.with.is_empty() {
-        let with = step
-            .with
-            .iter()
-            .map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
+        let with =
+            step.with.iter().map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
         entries.push(("with", braces(&with.collect::<Vec<_>>())));
     }
     if !step.after.is_empty() {
@@ -70,12 +63,7 @@ fn step_line(step: &StepDefinition) -> String {
     if let Some(config) = &step.config {
         entries.push(("config", flow(config)));
     }
-    braces(
-        &entries
-            .into_iter()
-            .map(|(key, value)| format!("{key}: {value}"))
-            .collect::<Vec<_>>(),
-    )
+    braces(&entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>())
 }
 
 fn retry(retry: &Retry) -> String {
@@ -84,11 +72,9 @@ fn retry(retry: &Retry) -> String {
     }
     let default = Retry::default();
     let entries = [
-        (retry.max_attempts != default.max_attempts)
-            .then(|| format!("attempts: {}", retry.max_attempts)),
+        (retry.max_attempts != default.max_attempts).then(|| format!("attempts: {}", retry.max_attempts)),
         (retry.backoff != default.backoff).then(|| format!("backoff: {}", retry.backoff.as_str())),
-        (retry.base_ms != default.base_ms)
-            .then(|| format!("base: {}", format_duration(retry.base_ms))),
+        (retry.base_ms != default.base_ms).then(|| format!("base: {}", format_duration(retry.base_ms))),
         (retry.cap_ms != default.cap_ms).then(|| format!("cap: {}", format_duration(retry.cap_ms))),
         (retry.jitter != default.jitter).then(|| format!("jitter: {}", retry.jitter)),
     ];
@@ -108,9 +94,7 @@ fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) if map.is_empty() => "{}".to_owned(),
         Value::Object(map) => {
-            let entries = map
-                .iter()
-                .map(|(key, value)| format!("{}: {}", scalar(key), flow(value)));
+            let entries = map.iter().map(|(key, value)| format!("{}: {}", scalar(key), flow(value)));
             braces(&entries.collect::<Vec<_>>())
         }
         Value::Array(items) => {
@@ -124,13 +108,9 @@ fn flow(value: &Value) -> String {
 
 /// Writes text plainly where nothing could read it as anything else, otherwise in double quotes as JSON does.
 fn scalar(text: &str) -> String {
-    const WORDS: [&str; 10] = [
-        "true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan",
-    ];
+    const WORDS: [&str; 10] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan"];
     let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
         && !WORDS.contains(&text.to_ascii_lowercase().as_str());
     if is_plain {
         return text.to_owned();
@@ -139,12 +119,7 @@ fn scalar(text: &str) -> String {
     let mut quoted = String::new();
     for c in Value::from(text).to_string().chars() {
         match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
                 let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
             c => quoted.push(c),

@@ -22,27 +22,15 @@ pub struct Report {
 
 impl Report {
     /// Sorts the mistakes by their place.
-    pub fn new(
-        file: impl Into<String>,
-        source: impl Into<String>,
-        mut diagnostics: Vec<Diagnostic>,
-    ) -> Self {
-        diagnostics.sort_by(|a, b| {
-            (a.line, a.column, a.code, &a.message).cmp(&(b.line, b.column, b.code, &b.message))
-        });
+    pub fn new(file: impl Into<String>, source: impl Into<String>, mut diagnostics: Vec<Diagnostic>) -> Self {
+        diagnostics.sort_by(|a, b| (a.line, a.column, a.code, &a.message).cmp(&(b.line, b.column, b.code, &b.message)));
         diagnostics.dedup();
-        Self {
-            file: file.into(),
-            source: source.into(),
-            diagnostics,
-        }
+        Self { file: file.into(), source: source.into(), diagnostics }
     }
 
     /// Says whether the definition is refused.
     pub fn has_errors(&self) -> bool {
-        self.diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// Says whether there is nothing to report.
@@ -52,11 +40,7 @@ impl Report {
 
     /// Draws each mistake with its line of the text, for a terminal.
     pub fn render(&self, color: bool) -> String {
-        let theme = if color {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
         let mut text = String::new();
         for diagnostic in &self.diagnostics {
@@ -80,25 +64,15 @@ impl Report {
     }
 
     fn offset(&self, line: usize, column: usize) -> usize {
-        let start: usize = self
-            .source
-            .split_inclusive('\n')
-            .take(line.saturating_sub(1))
-            .map(str::len)
-            .sum();
+        let start: usize = self.source.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
         let rest = &self.source[start..];
-        let within = rest
-            .char_indices()
-            .nth(column.saturating_sub(1))
-            .map_or(rest.len(), |(at, _)| at);
+        let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
         start + within
     }
 
     fn bytes(&self, diagnostic: &Diagnostic) -> usize {
         let rest = &self.source[self.offset(diagnostic.line, diagnostic.column)..];
-        rest.char_indices()
-            .nth(diagnostic.length)
-            .map_or(rest.len(), |(at, _)| at)
+        rest.char_indices().nth(diagnostic.length).map_or(rest.len(), |(at, _)| at)
     }
 }
 
@@ -111,11 +85,7 @@ impl fmt::Debug for Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for diagnostic in &self.diagnostics {
-            writeln!(
-                f,
-                "{}:{}:{}: {diagnostic}",
-                self.file, diagnostic.line, diagnostic.column
-            )?;
+            writeln!(f, "{}:{}:{}: {diagnostic}", self.file, diagnostic.line, diagnostic.column)?;
         }
         Ok(())
     }
@@ -139,12 +109,7 @@ impl fmt::Debug for Shown<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic {
-            code,
-            severity,
-            message,
-            ..
-        } = self.diagnostic;
+        let Diagnostic { code, severity, message, .. } = self.diagnostic;
         write!(f, "{severity}[{code}]: {message}")
     }
 }
@@ -160,10 +125,7 @@ impl miette::Diagnostic for Shown<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.diagnostic
-            .help
-            .as_ref()
-            .map(|help| Box::new(help) as _)
+        self.diagnostic.help.as_ref().map(|help| Box::new(help) as _)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -171,11 +133,7 @@ impl miette::Diagnostic for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = LabeledSpan::new(
-            Some(self.diagnostic.code.title().to_owned()),
-            self.offset,
-            self.bytes,
-        );
+        let label = LabeledSpan::new(Some(self.diagnostic.code.title().to_owned()), self.offset, self.bytes);
         (self.diagnostic.line > 0).then(|| Box::new(std::iter::once(label)) as _)
     }
 }

@@ -12,9 +12,7 @@ use super::{Outcome, StepFailure};
 use crate::{id::WorkflowRef, payload::Payload};
 
 /// Reads a field that is there, so that `null` is a value and only absence is none.
-pub(super) fn present<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Payload>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
     Payload::deserialize(deserializer).map(Some)
 }
 
@@ -58,13 +56,8 @@ impl Wire {
         let items = |items: Option<Payload>| items.ok_or_else(|| E::missing_field("items"));
         Ok(match self.outcome.as_str() {
             // A handler without a result may leave the value out: nothing and null are the same result.
-            "success" => Outcome::Success {
-                value: self.value.unwrap_or_else(Payload::null),
-                metadata: self.metadata,
-            },
-            "failure" => Outcome::Failure {
-                error: self.error.ok_or_else(|| E::missing_field("error"))?,
-            },
+            "success" => Outcome::Success { value: self.value.unwrap_or_else(Payload::null), metadata: self.metadata },
+            "failure" => Outcome::Failure { error: self.error.ok_or_else(|| E::missing_field("error"))? },
             "decision" => Outcome::Decision {
                 steps: self.steps.ok_or_else(|| E::missing_field("steps"))?,
                 value: self.value.unwrap_or_else(Payload::null),
@@ -102,15 +95,5 @@ impl Wire {
     }
 }
 
-const NAMES: &[&str] = &[
-    "success",
-    "failure",
-    "decision",
-    "batches",
-    "map",
-    "checkpoint",
-    "child",
-    "wait",
-    "settled",
-    "cancelled",
-];
+const NAMES: &[&str] =
+    &["success", "failure", "decision", "batches", "map", "checkpoint", "child", "wait", "settled", "cancelled"];

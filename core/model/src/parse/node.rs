@@ -43,16 +43,8 @@ pub(super) struct Key {
 impl Place {
     fn of(span: Span) -> Self {
         let on_one_line = span.start.line() == span.end.line();
-        let length = if on_one_line {
-            span.end.col().saturating_sub(span.start.col())
-        } else {
-            1
-        };
-        Self {
-            line: span.start.line(),
-            column: span.start.col() + 1,
-            length: length.max(1),
-        }
+        let length = if on_one_line { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+        Self { line: span.start.line(), column: span.start.col() + 1, length: length.max(1) }
     }
 
     /// Ties a problem to this place.
@@ -64,20 +56,13 @@ impl Place {
 
 /// Reads the text's only document; nothing if the text is no YAML, which is then reported.
 pub(super) fn load(text: &str, problems: &mut Vec<Diagnostic>) -> Option<Node> {
-    let mut loader = Loader {
-        parser: Parser::new_from_str(text),
-        problems,
-    };
+    let mut loader = Loader { parser: Parser::new_from_str(text), problems };
     match loader.document() {
         Ok(node) => Some(node),
         Err(Stop::Reported) => None,
         Err(Stop::Syntax(error)) => {
             let marker = error.marker();
-            let place = Place {
-                line: marker.line().max(1),
-                column: marker.col() + 1,
-                length: 1,
-            };
+            let place = Place { line: marker.line().max(1), column: marker.col() + 1, length: 1 };
             let message = format!("this is not YAML: {}", error.info());
             let mut problem = place.mark(Diagnostic::error(Code::Syntax, "", message));
             let line = text.lines().nth(place.line - 1).unwrap_or_default();
@@ -114,10 +99,7 @@ impl<'t> Loader<'t, '_> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamEnd => break,
-                Event::StreamStart
-                | Event::DocumentStart(_)
-                | Event::DocumentEnd
-                | Event::Nothing => {}
+                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 event if root.is_none() => root = Some(self.node(event, span, 0)?),
                 _ => {
                     let problem = Diagnostic::error(
@@ -125,31 +107,19 @@ impl<'t> Loader<'t, '_> {
                         "",
                         "a file holds one workflow, here a second document begins",
                     );
-                    self.problems
-                        .push(Place::of(span).mark(problem.help("move it to a file of its own")));
+                    self.problems.push(Place::of(span).mark(problem.help("move it to a file of its own")));
                     return Err(Stop::Reported);
                 }
             }
         }
-        let empty = Place {
-            line: 1,
-            column: 1,
-            length: 1,
-        };
-        Ok(root.unwrap_or(Node {
-            place: empty,
-            kind: Kind::Scalar(String::new(), true),
-        }))
+        let empty = Place { line: 1, column: 1, length: 1 };
+        Ok(root.unwrap_or(Node { place: empty, kind: Kind::Scalar(String::new(), true) }))
     }
 
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Stop> {
         let place = Place::of(span);
         if depth > NESTING {
-            let problem = Diagnostic::error(
-                Code::TooLarge,
-                "",
-                format!("this is nested deeper than {NESTING} levels"),
-            );
+            let problem = Diagnostic::error(Code::TooLarge, "", format!("this is nested deeper than {NESTING} levels"));
             self.problems.push(place.mark(problem.help("flatten it")));
             return Err(Stop::Reported);
         }
@@ -173,10 +143,8 @@ impl<'t> Loader<'t, '_> {
                 self.mapping(depth)?
             }
             Event::Alias(_) => {
-                let problem =
-                    Diagnostic::error(Code::Unsupported, "", "definitions do not use aliases");
-                self.problems
-                    .push(place.mark(problem.help("write the value out")));
+                let problem = Diagnostic::error(Code::Unsupported, "", "definitions do not use aliases");
+                self.problems.push(place.mark(problem.help("write the value out")));
                 Kind::Broken
             }
             // The parser yields these only where `document` takes them.
@@ -196,20 +164,11 @@ impl<'t> Loader<'t, '_> {
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
             match key.kind {
-                Kind::Scalar(text, _) => entries.push((
-                    Key {
-                        text,
-                        place: key.place,
-                    },
-                    value,
-                )),
+                Kind::Scalar(text, _) => entries.push((Key { text, place: key.place }, value)),
                 Kind::Broken => {}
                 Kind::List(_) | Kind::Map(_) => {
-                    let problem = Diagnostic::error(
-                        Code::Unsupported,
-                        "",
-                        "a key must be text, here it is a list or a mapping",
-                    );
+                    let problem =
+                        Diagnostic::error(Code::Unsupported, "", "a key must be text, here it is a list or a mapping");
                     self.problems.push(key.place.mark(problem));
                 }
             }
@@ -222,9 +181,6 @@ impl<'t> Loader<'t, '_> {
             (0, true) => "definitions do not use tags",
             _ => "definitions do not use anchors",
         };
-        self.problems
-            .push(place.mark(
-                Diagnostic::error(Code::Unsupported, "", what).help("write the plain value"),
-            ));
+        self.problems.push(place.mark(Diagnostic::error(Code::Unsupported, "", what).help("write the plain value")));
     }
 }

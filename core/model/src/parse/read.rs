@@ -17,17 +17,8 @@ use crate::{
     id::DEFAULT_NAMESPACE,
 };
 
-const WORKFLOW_KEYS: [&str; 9] = [
-    "name",
-    "namespace",
-    "version",
-    "description",
-    "input",
-    "on_failure",
-    "durability",
-    "search",
-    "steps",
-];
+const WORKFLOW_KEYS: [&str; 9] =
+    ["name", "namespace", "version", "description", "input", "on_failure", "durability", "search", "steps"];
 
 /// What other tools call our keys; no spelling is near enough to suggest them.
 const SYNONYMS: [(&str, &str); 14] = [
@@ -64,60 +55,35 @@ impl Reader {
             && text.is_empty()
         {
             let problem = Diagnostic::error(Code::Missing, "", "the file is empty");
-            self.report(
-                root.place,
-                problem.help("a workflow needs `name` and `steps`"),
-            );
+            self.report(root.place, problem.help("a workflow needs `name` and `steps`"));
             return definition;
         }
-        let Some(entries) =
-            self.entries(root, "", "a workflow", "write `name: ...` and `steps: ...`")
-        else {
+        let Some(entries) = self.entries(root, "", "a workflow", "write `name: ...` and `steps: ...`") else {
             return definition;
         };
-        self.required(
-            &entries,
-            "name",
-            "name",
-            root.place,
-            "the workflow needs a `name`",
-        );
-        self.required(
-            &entries,
-            "steps",
-            "steps",
-            root.place,
-            "the workflow needs `steps`",
-        );
+        self.required(&entries, "name", "name", root.place, "the workflow needs a `name`");
+        self.required(&entries, "steps", "steps", root.place, "the workflow needs `steps`");
         for (key, node) in entries {
             let at = key.text.as_str();
             match at {
                 "name" => definition.name = self.text(node, at, "a name").unwrap_or_default(),
                 "namespace" => {
-                    definition.namespace = self
-                        .text(node, at, "a name")
-                        .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+                    definition.namespace =
+                        self.text(node, at, "a name").unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
                 }
                 "version" => definition.version = self.text(node, at, "text"),
                 "description" => definition.description = self.text(node, at, "text"),
                 "input" => definition.input = self.value(node, at),
                 "on_failure" => {
-                    let choices = [
-                        ("fail_fast", OnFailure::FailFast),
-                        ("continue", OnFailure::Continue),
-                    ];
+                    let choices = [("fail_fast", OnFailure::FailFast), ("continue", OnFailure::Continue)];
                     definition.on_failure = self.choice(node, at, &choices).unwrap_or_default();
                 }
                 "durability" => {
-                    let choices = [
-                        ("strict", Durability::Strict),
-                        ("relaxed", Durability::Relaxed),
-                    ];
+                    let choices = [("strict", Durability::Strict), ("relaxed", Durability::Relaxed)];
                     definition.durability = self.choice(node, at, &choices).unwrap_or_default();
                 }
                 "search" => {
-                    definition.search =
-                        self.texts(node, at, "an input field", "search: [order_id]");
+                    definition.search = self.texts(node, at, "an input field", "search: [order_id]");
                 }
                 "steps" => definition.steps = self.steps(node),
                 _ => self.unknown_key(key, at, "a workflow", &WORKFLOW_KEYS),
@@ -135,31 +101,15 @@ impl Reader {
             let mut place = finding.at.as_str();
             let mut is_reported = self.reported.contains(place);
             // A place that the text does not have belongs to the nearest one above it, named by its key.
-            let mut found = self.places.get(place).map(|(key, value)| {
-                if finding.on_key {
-                    key.unwrap_or(*value)
-                } else {
-                    *value
-                }
-            });
-            while let Some((above, _)) = place
-                .rsplit_once('.')
-                .or((!place.is_empty()).then_some(("", place)))
-            {
+            let mut found =
+                self.places.get(place).map(|(key, value)| if finding.on_key { key.unwrap_or(*value) } else { *value });
+            while let Some((above, _)) = place.rsplit_once('.').or((!place.is_empty()).then_some(("", place))) {
                 place = above;
                 is_reported |= !place.is_empty() && self.reported.contains(place);
-                found = found.or_else(|| {
-                    self.places
-                        .get(place)
-                        .map(|(key, value)| key.unwrap_or(*value))
-                });
+                found = found.or_else(|| self.places.get(place).map(|(key, value)| key.unwrap_or(*value)));
             }
             if !is_reported {
-                let place = found.unwrap_or(Place {
-                    line: 1,
-                    column: 1,
-                    length: 1,
-                });
+                let place = found.unwrap_or(Place { line: 1, column: 1, length: 1 });
                 self.problems.push(place.mark(finding));
             }
         }
@@ -182,19 +132,9 @@ impl Reader {
             }
         };
         let what = if at.is_empty() { "the file" } else { at };
-        let problem = Diagnostic::error(
-            Code::WrongType,
-            at,
-            format!("`{what}` must be {expected}, here it is {found}"),
-        );
-        self.report(
-            node.place,
-            if help.is_empty() {
-                problem
-            } else {
-                problem.help(help)
-            },
-        );
+        let problem =
+            Diagnostic::error(Code::WrongType, at, format!("`{what}` must be {expected}, here it is {found}"));
+        self.report(node.place, if help.is_empty() { problem } else { problem.help(help) });
     }
 
     /// Returns the entries of a mapping, each key once, and remembers their places.
@@ -214,35 +154,21 @@ impl Reader {
         for (key, value) in entries {
             if let Some(first) = seen.insert(key.text.as_str(), key.place.line) {
                 let what = if at == "steps" { "step" } else { "key" };
-                let message = format!(
-                    "{what} `{}` is written twice, first in line {first}",
-                    key.text
-                );
-                let problem =
-                    Diagnostic::error(Code::Duplicate, "", message).help("remove or rename one");
+                let message = format!("{what} `{}` is written twice, first in line {first}", key.text);
+                let problem = Diagnostic::error(Code::Duplicate, "", message).help("remove or rename one");
                 self.problems.push(key.place.mark(problem));
                 continue;
             }
-            self.places
-                .insert(below(at, &key.text), (Some(key.place), value.place));
+            self.places.insert(below(at, &key.text), (Some(key.place), value.place));
             kept.push((key, value));
         }
         Some(kept)
     }
 
-    pub(super) fn required(
-        &mut self,
-        entries: &[(&Key, &Node)],
-        key: &str,
-        at: &str,
-        place: Place,
-        message: &str,
-    ) {
+    pub(super) fn required(&mut self, entries: &[(&Key, &Node)], key: &str, at: &str, place: Place, message: &str) {
         if !entries.iter().any(|(found, _)| found.text == key) {
             // A misspelt key is a mistake of its own; whoever corrects it has the required one.
-            let misspelt = entries
-                .iter()
-                .any(|(found, _)| intended(&found.text, &[key]) == Some(key));
+            let misspelt = entries.iter().any(|(found, _)| intended(&found.text, &[key]) == Some(key));
             if misspelt {
                 self.reported.insert(at.to_owned());
             } else {
@@ -262,12 +188,8 @@ impl Reader {
             }
             None => did_you_mean(&key.text, known.iter().copied()),
         };
-        let problem = Diagnostic::error(
-            Code::UnknownKey,
-            at,
-            format!("{owner} has no key `{}`", key.text),
-        )
-        .maybe_help(help);
+        let problem =
+            Diagnostic::error(Code::UnknownKey, at, format!("{owner} has no key `{}`", key.text)).maybe_help(help);
         self.report(key.place, problem);
     }
 
@@ -286,20 +208,9 @@ impl Reader {
     }
 
     /// Reads a list of texts.
-    pub(super) fn texts(
-        &mut self,
-        node: &Node,
-        at: &str,
-        expected: &str,
-        example: &str,
-    ) -> Vec<String> {
+    pub(super) fn texts(&mut self, node: &Node, at: &str, expected: &str, example: &str) -> Vec<String> {
         let Kind::List(items) = &node.kind else {
-            self.wrong_type(
-                node,
-                at,
-                "a list",
-                &format!("write for example `{example}`"),
-            );
+            self.wrong_type(node, at, "a list", &format!("write for example `{example}`"));
             return Vec::new();
         };
         let mut texts = Vec::new();
@@ -318,29 +229,16 @@ impl Reader {
         texts
     }
 
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        node: &Node,
-        at: &str,
-        choices: &[(&'static str, T)],
-    ) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&mut self, node: &Node, at: &str, choices: &[(&'static str, T)]) -> Option<T> {
         let names = choices.iter().map(|(name, _)| *name);
-        let listed = names
-            .clone()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let listed = names.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let Kind::Scalar(text, _) = &node.kind else {
             self.wrong_type(node, at, &format!("one of {listed}"), "");
             return None;
         };
-        let found = choices
-            .iter()
-            .find(|(name, _)| name == text)
-            .map(|(_, choice)| *choice);
+        let found = choices.iter().find(|(name, _)| name == text).map(|(_, choice)| *choice);
         if found.is_none() {
-            let problem =
-                Diagnostic::error(Code::BadChoice, at, format!("`{text}` is none of {listed}"));
+            let problem = Diagnostic::error(Code::BadChoice, at, format!("`{text}` is none of {listed}"));
             let help = nearest(text, names).map(|name| format!("did you mean `{name}`?"));
             self.report(node.place, problem.maybe_help(help));
         }
@@ -356,16 +254,11 @@ impl Reader {
                 Scalar::Bool(value) => Some(Value::Bool(value)),
                 Scalar::Number(number) => Some(Value::Number(number)),
                 Scalar::Odd(text) => {
-                    let problem = Diagnostic::error(
-                        Code::WrongType,
-                        at,
-                        format!("`{text}` is not a number as JSON writes it"),
-                    );
+                    let problem =
+                        Diagnostic::error(Code::WrongType, at, format!("`{text}` is not a number as JSON writes it"));
                     self.report(
                         node.place,
-                        problem.help(format!(
-                            "write it as JSON does, or put it in quotes: \"{text}\""
-                        )),
+                        problem.help(format!("write it as JSON does, or put it in quotes: \"{text}\"")),
                     );
                     None
                 }
@@ -377,10 +270,7 @@ impl Reader {
                     self.places.insert(place.clone(), (None, item.place));
                     values.push(self.value(item, &place));
                 }
-                values
-                    .into_iter()
-                    .collect::<Option<Vec<Value>>>()
-                    .map(Value::Array)
+                values.into_iter().collect::<Option<Vec<Value>>>().map(Value::Array)
             }
             Kind::Map(_) => {
                 let mut map = Map::new();
@@ -402,19 +292,12 @@ impl Reader {
 
 /// Returns the place of a member.
 pub(super) fn below(at: &str, key: &str) -> String {
-    if at.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{at}.{key}")
-    }
+    if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }
 }
 
 /// Returns the key that somebody probably meant.
 fn intended<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    let synonym = SYNONYMS
-        .iter()
-        .find(|(other, _)| *other == written)
-        .map(|(_, ours)| *ours);
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == written).map(|(_, ours)| *ours);
     match synonym.and_then(|ours| known.iter().copied().find(|key| *key == ours)) {
         Some(key) => Some(key),
         None => nearest(written, known.iter().copied()),

@@ -27,11 +27,7 @@ impl<'t> Scalar<'t> {
         if let Ok(Value::Number(number)) = serde_json::from_str(text) {
             return Self::Number(number);
         }
-        if is_odd_number(text) {
-            Self::Odd(text)
-        } else {
-            Self::Text(text)
-        }
+        if is_odd_number(text) { Self::Odd(text) } else { Self::Text(text) }
     }
 
     /// Names what it is, for a message.
@@ -58,9 +54,7 @@ fn is_odd_number(text: &str) -> bool {
         return !digits.is_empty() && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     }
     // What remains are decimals with a sign, a bare point or leading zeros; Rust reads them all.
-    lower
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b".e+-".contains(&byte))
+    lower.bytes().all(|byte| byte.is_ascii_digit() || b".e+-".contains(&byte))
         && lower.contains(|c: char| c.is_ascii_digit())
         && lower.parse::<f64>().is_ok()
 }
@@ -76,21 +70,10 @@ mod tests {
         assert_eq!(Scalar::of("yes", true), Scalar::Text("yes"));
         assert_eq!(Scalar::of("True", true), Scalar::Bool(true));
         assert_eq!(Scalar::of("2.0", true).describe(), "a number");
-        for odd in [
-            "0x1F", "0o17", ".5", "1.", "+1", "-.INF", ".nan", "007", "1e400",
-        ] {
+        for odd in ["0x1F", "0o17", ".5", "1.", "+1", "-.INF", ".nan", "007", "1e400"] {
             assert_eq!(Scalar::of(odd, true), Scalar::Odd(odd));
         }
-        for text in [
-            "30s",
-            "1.2.3",
-            "0x",
-            "e",
-            "-",
-            "v1",
-            "2026-01-01",
-            "orders.charge",
-        ] {
+        for text in ["30s", "1.2.3", "0x", "e", "-", "v1", "2026-01-01", "orders.charge"] {
             assert_eq!(Scalar::of(text, true), Scalar::Text(text));
         }
     }

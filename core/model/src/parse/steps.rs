@@ -15,21 +15,14 @@ use crate::{
     source::Source,
 };
 
-const STEP_KEYS: [&str; 8] = [
-    "call", "with", "after", "retry", "timeout", "queue", "priority", "config",
-];
+const STEP_KEYS: [&str; 8] = ["call", "with", "after", "retry", "timeout", "queue", "priority", "config"];
 const RETRY_KEYS: [&str; 5] = ["attempts", "backoff", "base", "cap", "jitter"];
 
 impl Reader {
     pub(super) fn steps(&mut self, node: &Node) -> Vec<StepDefinition> {
         let help = "write `steps: { charge: { call: orders.charge } }`";
-        let entries = self
-            .entries(node, "steps", "the steps by their names", help)
-            .unwrap_or_default();
-        entries
-            .into_iter()
-            .map(|(key, node)| self.step(key, node))
-            .collect()
+        let entries = self.entries(node, "steps", "the steps by their names", help).unwrap_or_default();
+        entries.into_iter().map(|(key, node)| self.step(key, node)).collect()
     }
 
     fn step(&mut self, name: &Key, node: &Node) -> StepDefinition {
@@ -63,9 +56,7 @@ impl Reader {
                     step.timeout_ms = self.duration(node, &at).unwrap_or(DEFAULT_TIMEOUT_MS);
                 }
                 "queue" => {
-                    step.queue = self
-                        .text(node, &at, "a name")
-                        .unwrap_or_else(|| DEFAULT_QUEUE.to_owned());
+                    step.queue = self.text(node, &at, "a name").unwrap_or_else(|| DEFAULT_QUEUE.to_owned());
                 }
                 "priority" => step.priority = self.choice(node, &at, &Priority::NAMES),
                 // Null is none here, as it is in JSON.
@@ -78,10 +69,7 @@ impl Reader {
 
     fn with(&mut self, step: &mut StepDefinition, node: &Node, at: &str) {
         let help = "write for example `with: { total: validate.total }`";
-        for (param, node) in self
-            .entries(node, at, "the parameters by their names", help)
-            .unwrap_or_default()
-        {
+        for (param, node) in self.entries(node, at, "the parameters by their names", help).unwrap_or_default() {
             let at = below(at, &param.text);
             let Some(text) = self.text(node, &at, "a source") else {
                 continue;
@@ -89,9 +77,12 @@ impl Reader {
             if let Ok(source) = text.parse::<Source>() {
                 step.with.insert(param.text.clone(), source);
             } else {
-                let problem =
-                    Diagnostic::error(Code::BadSource, at, format!("`{text}` names no value"));
-                self.report(node.place, problem.help("write `step`, `step.field`, `input` or `input.field`; fixed values belong in `config`"));
+                let problem = Diagnostic::error(Code::BadSource, at, format!("`{text}` names no value"));
+                self.report(
+                    node.place,
+                    problem
+                        .help("write `step`, `step.field`, `input` or `input.field`; fixed values belong in `config`"),
+                );
             }
         }
     }
@@ -99,32 +90,25 @@ impl Reader {
     fn retry(&mut self, node: &Node, at: &str) -> Retry {
         let mut retry = Retry::default();
         if let Kind::Scalar(..) = node.kind {
-            self.places
-                .insert(below(at, "attempts"), (None, node.place));
+            self.places.insert(below(at, "attempts"), (None, node.place));
             retry.max_attempts = self.attempts(node, at).unwrap_or(retry.max_attempts);
             return retry;
         }
-        let help = "write `retry: 5`, or `retry: { attempts: 5, backoff: exponential, base: 1s, cap: 5m, jitter: true }`";
-        for (key, node) in self
-            .entries(node, at, "a number of attempts or a policy", help)
-            .unwrap_or_default()
-        {
+        let help =
+            "write `retry: 5`, or `retry: { attempts: 5, backoff: exponential, base: 1s, cap: 5m, jitter: true }`";
+        for (key, node) in self.entries(node, at, "a number of attempts or a policy", help).unwrap_or_default() {
             let at = below(at, &key.text);
             match key.text.as_str() {
                 "attempts" => {
                     retry.max_attempts = self.attempts(node, &at).unwrap_or(retry.max_attempts);
                 }
                 "backoff" => {
-                    retry.backoff = self
-                        .choice(node, &at, &Backoff::NAMES)
-                        .unwrap_or(retry.backoff);
+                    retry.backoff = self.choice(node, &at, &Backoff::NAMES).unwrap_or(retry.backoff);
                 }
                 "base" => retry.base_ms = self.duration(node, &at).unwrap_or(retry.base_ms),
                 "cap" => retry.cap_ms = self.duration(node, &at).unwrap_or(retry.cap_ms),
                 "jitter" => {
-                    retry.jitter = self
-                        .choice(node, &at, &[("true", true), ("false", false)])
-                        .unwrap_or(retry.jitter);
+                    retry.jitter = self.choice(node, &at, &[("true", true), ("false", false)]).unwrap_or(retry.jitter);
                 }
                 _ => self.unknown_key(key, &at, "a retry policy", &RETRY_KEYS),
             }
@@ -135,21 +119,13 @@ impl Reader {
     fn attempts(&mut self, node: &Node, at: &str) -> Option<u32> {
         if let Kind::Scalar(text, is_plain) = &node.kind
             && let Scalar::Number(number) = Scalar::of(text, *is_plain)
-            && let Some(attempts) = number
-                .as_u64()
-                .and_then(|attempts| u32::try_from(attempts).ok())
+            && let Some(attempts) = number.as_u64().and_then(|attempts| u32::try_from(attempts).ok())
         {
             return Some(attempts);
         }
-        let problem = Diagnostic::error(
-            Code::BadRetry,
-            at,
-            "attempts are counted by a whole number, the first included",
-        );
-        self.report(
-            node.place,
-            problem.help("write for example `retry: 5`; `retry: 1` is a single attempt"),
-        );
+        let problem =
+            Diagnostic::error(Code::BadRetry, at, "attempts are counted by a whole number, the first included");
+        self.report(node.place, problem.help("write for example `retry: 5`; `retry: 1` is a single attempt"));
         None
     }
 
@@ -158,23 +134,14 @@ impl Reader {
             Kind::Scalar(text, is_plain) => match Scalar::of(text, *is_plain) {
                 Scalar::Text(text) => match parse_duration(text) {
                     Some(ms) => return Some(ms),
-                    None => (
-                        format!("`{text}`"),
-                        "write for example `30s`, `5m`, `1h30m` or `250ms`".to_owned(),
-                    ),
+                    None => (format!("`{text}`"), "write for example `30s`, `5m`, `1h30m` or `250ms`".to_owned()),
                 },
                 Scalar::Number(number) => (format!("`{number}`"), unit_help(&number)),
-                scalar => (
-                    scalar.describe().to_owned(),
-                    "write for example `30s`".to_owned(),
-                ),
+                scalar => (scalar.describe().to_owned(), "write for example `30s`".to_owned()),
             },
             _ => ("this".to_owned(), "write for example `30s`".to_owned()),
         };
-        self.report(
-            node.place,
-            Diagnostic::error(Code::BadDuration, at, format!("{found} is no duration")).help(help),
-        );
+        self.report(node.place, Diagnostic::error(Code::BadDuration, at, format!("{found} is no duration")).help(help));
         None
     }
 }

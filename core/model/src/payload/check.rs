@@ -22,27 +22,13 @@ pub fn check_payload(kind: ErrorKind, text: &str, limit: usize, what: &str) -> R
         )
         .with("bytes", text.len()));
     }
-    let mut scan = Scan {
-        text: text.as_bytes(),
-        at: 0,
-        path: Vec::new(),
-    };
+    let mut scan = Scan { text: text.as_bytes(), at: 0, path: Vec::new() };
     scan.document().map_err(|complaint| {
         let place = scan.pointer();
-        let place = if place.is_empty() {
-            "the top".to_owned()
-        } else {
-            format!("`{place}`")
-        };
-        Error::new(
-            kind,
-            format!(
-                "{what} is refused at {place} (byte {}): {complaint}",
-                scan.at
-            ),
-        )
-        .with("pointer", scan.pointer())
-        .with("byte", scan.at)
+        let place = if place.is_empty() { "the top".to_owned() } else { format!("`{place}`") };
+        Error::new(kind, format!("{what} is refused at {place} (byte {}): {complaint}", scan.at))
+            .with("pointer", scan.pointer())
+            .with("byte", scan.at)
     })
 }
 
@@ -65,11 +51,7 @@ impl Scan<'_> {
         self.space();
         self.value()?;
         self.space();
-        if self.at < self.text.len() {
-            Err("something follows the JSON value; send exactly one value")
-        } else {
-            Ok(())
-        }
+        if self.at < self.text.len() { Err("something follows the JSON value; send exactly one value") } else { Ok(()) }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -98,9 +80,7 @@ impl Scan<'_> {
             Some(b'f') => self.word("false"),
             Some(b'n') => self.word("null"),
             Some(0) => Err("a NUL character is no JSON; remove it"),
-            Some(_) => {
-                Err("a JSON value is expected here (NaN, Infinity and comments are not JSON)")
-            }
+            Some(_) => Err("a JSON value is expected here (NaN, Infinity and comments are not JSON)"),
             None => Err("the text ends before the value does; send it whole"),
         }
     }
@@ -211,16 +191,12 @@ impl Scan<'_> {
                     let is_pair = self.text[self.at + 6..].starts_with(b"\\u")
                         && (0xdc00..=0xdfff).contains(&self.unit(self.at + 6)?);
                     if !is_pair {
-                        return Err(
-                            "a lone surrogate is no character; send the pair, or the character itself",
-                        );
+                        return Err("a lone surrogate is no character; send the pair, or the character itself");
                     }
                     self.at += 12;
                     Ok(())
                 }
-                0xdc00..=0xdfff => {
-                    Err("a lone surrogate is no character; send the pair, or the character itself")
-                }
+                0xdc00..=0xdfff => Err("a lone surrogate is no character; send the pair, or the character itself"),
                 _ => {
                     self.at += 6;
                     Ok(())
@@ -247,15 +223,12 @@ impl Scan<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start {
-            Err("a digit is expected here")
-        } else {
-            Ok(())
-        }
+        if self.at == start { Err("a digit is expected here") } else { Ok(()) }
     }
 
     fn number(&mut self) -> Step {
-        const RANGE: &str = "the number lies outside the range of a double (about 1e-308 to 1e308); send it as a string";
+        const RANGE: &str =
+            "the number lies outside the range of a double (about 1e-308 to 1e308); send it as a string";
         let start = self.at;
         self.take(b'-');
         if self.take(b'0') {
@@ -285,9 +258,7 @@ impl Scan<'_> {
         }
         // Short numbers with a small exponent cannot leave the range: most numbers are not parsed at all.
         if end - start > 200 || exponent.abs() > 100 {
-            let is_zero = self.text[mantissa]
-                .iter()
-                .all(|byte| !matches!(byte, b'1'..=b'9'));
+            let is_zero = self.text[mantissa].iter().all(|byte| !matches!(byte, b'1'..=b'9'));
             let value: f64 = self.ascii(start..end).parse().unwrap_or(f64::INFINITY);
             if value.is_infinite() || (value == 0.0 && !is_zero) {
                 return Err(RANGE);
@@ -389,14 +360,7 @@ mod tests {
         assert!(refusal(r#""\ud800\u0041""#).contains("surrogate"));
         assert!(refusal(r#""\udc00""#).contains("surrogate"));
         assert!(refusal("\"a\0b\"").contains("NUL"));
-        for number in [
-            "1e309",
-            "1e400",
-            "-1e400",
-            "1e-309",
-            "9.9e308",
-            "1e99999999999999999999",
-        ] {
+        for number in ["1e309", "1e400", "-1e400", "1e-309", "9.9e308", "1e99999999999999999999"] {
             assert!(refusal(number).contains("range"), "{number}");
         }
         assert!(refusal(&"9".repeat(400)).contains("range"));
@@ -408,14 +372,8 @@ mod tests {
     #[test]
     fn the_size_is_counted_in_bytes() {
         assert!(check_payload(ErrorKind::ResultRejected, "\"éé\"", 6, "the result").is_ok());
-        let error =
-            check_payload(ErrorKind::ResultRejected, "\"ééé\"", 6, "the result").unwrap_err();
+        let error = check_payload(ErrorKind::ResultRejected, "\"ééé\"", 6, "the result").unwrap_err();
         assert_eq!(error.kind, ErrorKind::ResultRejected);
-        assert!(
-            error
-                .message
-                .starts_with("the result has 8 bytes, the limit is 6"),
-            "{error}"
-        );
+        assert!(error.message.starts_with("the result has 8 bytes, the limit is 6"), "{error}");
     }
 }
