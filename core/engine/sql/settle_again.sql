@@ -69,8 +69,7 @@ begin
   into v_applied, v_task, v_idx, v_due
   from back b;
   if 'paused' = any(p_kind) then
-    -- Locks the tasks for share (P1 place 3): whoever resumes one sees the hold written here, or this sees it resumed.
-    perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for share;
+    -- The caller holds these tasks: whoever resumes one sees the hold written here, or this saw it resumed.
     insert into {schema}.hold (task_id, idx, gen, reason, key, priority, held_at)
     select s.task_id, s.idx, s.gen, 'paused', s.task_id::text, s.priority, p_now
     from unnest(p_ord, p_task, p_idx, p_kind) as u(ord, task_id, idx, kind)

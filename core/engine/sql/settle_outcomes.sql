@@ -46,7 +46,7 @@ begin
     else
       select array_agg(distinct u.task_id) into v_hard
       from unnest(p_task, p_kind) as u(task_id, kind)
-      where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated');
+      where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
       if v_hard is null then
         perform {schema}.lock_steps(p_task, p_idx);
       else

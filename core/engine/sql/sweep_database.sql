@@ -124,19 +124,21 @@ begin
   end loop;
 end $$;
 
--- Sends a message for each ready step of a task older than p_age that has none and should: a broken invariant, so each is an event.
-create or replace function {schema}.repair_steps(p_age interval) returns bigint
+-- Sends a message for each of the suspected steps that is ready and has none: a broken invariant, so each is an event. What was in
+-- flight at the first look (ownerless_steps) has ended when a second one, a moment later, still finds the same.
+create or replace function {schema}.repair_steps(p_task uuid[], p_idx int[], p_gen int[]) returns bigint
 language plpgsql as $$
 declare
   v_now timestamptz := {schema}.now();
   v_task uuid[];
   v_idx int[];
 begin
-  perform from {schema}.step s
-  where (s.task_id, s.idx) in (select o.task_id, o.idx from {schema}.ownerless_steps(v_now - p_age) o)
-  order by s.task_id, s.idx for no key update skip locked;
-  -- Read again: what was in flight has ended by now.
-  select array_agg(o.task_id), array_agg(o.idx) into v_task, v_idx from {schema}.ownerless_steps(v_now - p_age) o;
+  perform from unnest(p_task, p_idx) as u(task_id, idx)
+  join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+  order by s.task_id, s.idx for no key update of s;
+  select array_agg(o.task_id), array_agg(o.idx) into v_task, v_idx
+  from {schema}.ownerless_steps(v_now) o
+  join unnest(p_task, p_idx, p_gen) as u(task_id, idx, gen) on u.task_id = o.task_id and u.idx = o.idx and u.gen = o.gen;
   if v_task is null then
     return 0;
   end if;
@@ -146,10 +148,12 @@ begin
   return cardinality(v_task);
 end $$;
 
-create or replace function {schema}.ownerless_steps(p_before timestamptz) returns table (task_id uuid, idx int)
+-- Ready steps of tasks older than that which nothing seems to own. Steps and messages are read at two moments, so a step that is being
+-- settled can be among them.
+create or replace function {schema}.ownerless_steps(p_before timestamptz) returns table (task_id uuid, idx int, gen int)
 language sql volatile as $$
   with messages as materialized (select m.task_id, m.idx, m.gen from {schema}.all_messages() m)
-  select s.task_id, s.idx
+  select s.task_id, s.idx, s.gen
   from {schema}.task k join {schema}.step s on s.task_id = k.task_id
   where k.finished_at is null and k.created_at < p_before and s.state = 'ready' and not s.auto
     and not exists (select from messages m where m.task_id = s.task_id and m.idx = s.idx and m.gen = s.gen)

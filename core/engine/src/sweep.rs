@@ -14,6 +14,9 @@ use crate::{Engine, to_error};
 /// Steps of tasks younger than this are not repaired: their message may be on its way.
 const REPAIR_AGE: &str = "10 minutes";
 
+/// What was in flight at the first look for lost messages has ended by the second.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
 /// A queue table with more dead entries than this is vacuumed.
 const DEAD_ENTRIES: i64 = 3_000;
 
@@ -88,19 +91,40 @@ impl Engine {
                 .fetch_one(&mut *conn)
                 .await
                 .map_err(|e| to_error(doing, e))?;
-        let repaired: i64 = sqlx::query_scalar(self.statement("select {schema}.repair_steps($1::text::interval)"))
-            .bind(REPAIR_AGE)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(|e| to_error(doing, e))?;
-        if repaired > 0 {
-            tracing::error!(repaired, "ready steps had no message and were sent again; this should never happen");
-        }
+        let repaired = self.repair(conn).await?;
         sqlx::query(self.statement("select {schema}.make_partitions(8)"))
             .execute(conn)
             .await
             .map_err(|e| to_error(doing, e))?;
         Ok(Swept { leftovers, repaired, keys, ..Swept::default() })
+    }
+
+    /// Sends messages for ready steps that have lost theirs: those that two looks, a moment apart, find without any owner.
+    async fn repair(&self, conn: &mut PgConnection) -> Result<i64> {
+        let doing = "looking for lost messages";
+        let suspects: Vec<(uuid::Uuid, i32, i32)> =
+            sqlx::query_as(self.statement(
+                "select task_id, idx, gen from {schema}.ownerless_steps({schema}.now() - $1::text::interval)",
+            ))
+            .bind(REPAIR_AGE)
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(|e| to_error(doing, e))?;
+        if suspects.is_empty() {
+            return Ok(0);
+        }
+        tokio::time::sleep(SECOND_LOOK).await;
+        let repaired: i64 = sqlx::query_scalar(self.statement("select {schema}.repair_steps($1, $2, $3)"))
+            .bind(suspects.iter().map(|s| s.0).collect::<Vec<_>>())
+            .bind(suspects.iter().map(|s| s.1).collect::<Vec<_>>())
+            .bind(suspects.iter().map(|s| s.2).collect::<Vec<_>>())
+            .fetch_one(conn)
+            .await
+            .map_err(|e| to_error(doing, e))?;
+        if repaired > 0 {
+            tracing::error!(repaired, "ready steps had no message and were sent again; this should never happen");
+        }
+        Ok(repaired)
     }
 
     /// Vacuums queue tables with some thousands of dead entries: a read walks over them until then. Only an owner may; for other roles the
