@@ -1,0 +1,86 @@
+-- Outcomes after which the step will run again: retry, release, validated, paused, and `cancelled` where nobody asked for it.
+-- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there.
+-- Answers what was applied, the steps to send on with their due times, and the sinks that ended.
+create or replace function {schema}.settle_again(
+  p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
+  p_worker int, p_now timestamptz)
+returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[], sinks int[]) language plpgsql as $$
+declare
+  v_applied int[];
+  v_task uuid[];
+  v_idx int[];
+  v_due timestamptz[];
+begin
+  -- A retry in an ending task is its last failure. Its children ended with the task; only their counters move.
+  with mine as (
+    select u.* from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
+    join {schema}.task k on k.task_id = u.task_id
+    where u.kind = 'retry' and u.ord = any(p_hits) and k.ending is not null),
+  failed as (
+    update {schema}.step s set state = 'failed', error = m.error::jsonb, finished_at = p_now
+    from mine m
+    where s.task_id = m.task_id and s.idx = m.idx and s.gen = m.gen and s.state in ({step_before:failed})
+    returning m.ord, s.task_id, s.idx, s.run, s.attempt, s.children, s.is_sink, s.error),
+  told as (
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error)
+    select p_now, f.task_id, f.idx, 'failed', f.run, f.attempt, p_worker, p_duration_ms[f.ord], f.error from failed f),
+  counted as (
+    update {schema}.step c set waits = c.waits - f.n, blocked = c.blocked + f.n
+    from (select f.task_id, x.idx, count(*)::int as n from failed f cross join lateral unnest(f.children) as x(idx) group by 1, 2) f
+    where c.task_id = f.task_id and c.idx = f.idx)
+  select (select array_agg(f.ord) from failed f), array_agg(k.task_id), array_agg(k.n)
+  into applied, sink_task, sinks
+  from (select f.task_id, count(*)::int as n from failed f where f.is_sink group by 1) k;
+
+  -- A timeout raises gen, so that the late success of the handler that is still running is lost.
+  with retried as (
+    update {schema}.step s set attempt = s.attempt + 1, error = u.error::jsonb, gen = s.gen + ((u.error::jsonb)->>'kind' = 'timeout')::int
+    from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms) as u(ord, task_id, idx, gen, kind, error, delay_ms)
+    where u.kind = 'retry' and u.ord = any(p_hits) and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state = 'ready'
+    returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.error, p_now + u.delay_ms * interval '1 millisecond' as due),
+  told as (
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error, detail)
+    select p_now, r.task_id, r.idx, 'retry', r.run, r.attempt - 1, p_worker, p_duration_ms[r.ord], r.error, jsonb_build_object('due_at', r.due)
+    from retried r)
+  select array_agg(r.ord), array_agg(r.task_id), array_agg(r.idx), array_agg(r.due)
+  into v_applied, task, idx, due
+  from retried r;
+  applied := coalesce(applied, '{}') || coalesce(v_applied, '{}');
+
+  if 'validated' = any(p_kind) then
+    update {schema}.task k set validated = true
+    from unnest(p_ord, p_task, p_kind) as u(ord, task_id, kind)
+    where u.kind = 'validated' and u.ord = any(p_hits) and k.task_id = u.task_id and not k.validated;
+  end if;
+  with back as (
+    select u.ord, s.task_id, s.idx, s.run, s.attempt, u.kind, u.error
+    from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
+    join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen
+    join {schema}.task k on k.task_id = u.task_id
+    where u.ord = any(p_hits) and s.state = 'ready'
+      and (u.kind in ('release', 'validated', 'paused') or u.kind = 'cancelled' and k.ending is null)),
+  told as (
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, reason)
+    select p_now, b.task_id, b.idx, case b.kind when 'paused' then 'held' else 'released' end, b.run, b.attempt, p_worker,
+      case when b.kind = 'release' then b.error::jsonb->>'reason' else b.kind end
+    from back b where b.kind <> 'validated')
+  select array_agg(b.ord), array_agg(b.task_id) filter (where b.kind <> 'paused'), array_agg(b.idx) filter (where b.kind <> 'paused'),
+    array_agg(null::timestamptz) filter (where b.kind <> 'paused')
+  into v_applied, v_task, v_idx, v_due
+  from back b;
+  if 'paused' = any(p_kind) then
+    -- Locks the tasks for share (P1 place 3): whoever resumes one sees the hold written here, or this sees it resumed.
+    perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for share;
+    insert into {schema}.hold (task_id, idx, gen, reason, key, priority, held_at)
+    select s.task_id, s.idx, s.gen, 'paused', s.task_id::text, s.priority, p_now
+    from unnest(p_ord, p_task, p_idx, p_kind) as u(ord, task_id, idx, kind)
+    join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+    where u.kind = 'paused' and u.ord = any(v_applied)
+    on conflict on constraint hold_pkey do update set gen = excluded.gen, reason = excluded.reason, key = excluded.key;
+  end if;
+  applied := applied || coalesce(v_applied, '{}');
+  task := coalesce(task, '{}') || coalesce(v_task, '{}');
+  idx := coalesce(idx, '{}') || coalesce(v_idx, '{}');
+  due := coalesce(due, '{}') || coalesce(v_due, '{}');
+  return next;
+end $$;

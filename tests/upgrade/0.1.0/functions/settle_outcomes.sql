@@ -1,0 +1,262 @@
+-- Applies a batch of outcomes in one transaction: deletes their messages, reads `want - handoff` further steps from the queues, stores
+-- results, releases children, ends tasks, and hands up to `handoff` of the steps that became ready to the caller.
+--
+-- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id), then the ones it reads. They
+-- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
+-- that held steps could be part of a deadlock; (2) own steps and their
+-- children, or every step of a task with an outcome other than success, retry or release, in one statement ordered by (task, idx);
+-- (3) tasks by id. State and gen are tested after the lock, in later statements.
+-- Outcome kinds: success; retry (value: nothing, delay_ms, error); release; validated (a release that marks the task's input valid);
+-- paused; and the final ones: failure, input_invalid, deadline, cancelled.
+-- Every outcome needs its message (the fence), except success, which a stale holder of the same gen may still bring.
+create or replace function {schema}.settle_v1(
+  p_queue int[], p_band smallint[], p_msg bigint[], p_read_ct int[], p_task uuid[], p_idx int[], p_gen int[],
+  p_kind text[], p_value text[], p_metadata text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
+  p_worker int, p_queues int[], p_handlers int[], p_exclude int[], p_handoff int, p_want int, p_turn int, p_lease interval, p_relaxed bool)
+returns setof {schema}.hot_row_v1 language plpgsql
+{hot} as $$
+declare
+  v_now timestamptz := {schema}.now();
+  v_size int := cardinality(p_idx);
+  v_ord int[];
+  v_hits int[];
+  v_applied int[];
+  v_hard uuid[];
+  v_task uuid[];
+  v_idx int[];
+  v_due timestamptz[];
+  v_cascade uuid[];
+  v_sink_task uuid[];
+  v_sinks int[];
+  v_more record;
+  v_row {schema}.hot_row_v1;
+  v_taken record;
+  v_finished bool := false;
+begin
+  if v_size > 0 then
+    select array_agg(n) into v_ord from generate_series(1, v_size) n;
+    v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
+  end if;
+  if p_want > p_handoff then
+    select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
+  end if;
+  if v_size > 0 then
+    if p_kind = array_fill('success'::text, array[v_size]) then
+      perform {schema}.lock_steps(p_task, p_idx);
+    else
+      select array_agg(distinct u.task_id) into v_hard
+      from unnest(p_task, p_kind) as u(task_id, kind)
+      where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated');
+      if v_hard is null then
+        perform {schema}.lock_steps(p_task, p_idx);
+      else
+        perform {schema}.lock_steps_and_tasks(p_task, p_idx, v_hard);
+      end if;
+    end if;
+
+    with done as (
+      update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
+      from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
+      where u.kind = 'success' and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state in ({step_before:done})
+      returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children),
+    released as (
+      update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
+        state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
+      from (
+        select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
+      ) d
+      where c.task_id = d.task_id and c.idx = d.idx
+      returning c.task_id, c.idx, c.state, c.run, c.attempt, c.waits, c.auto or c.blocked > 0 as cascades),
+    told as (
+      insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
+      select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
+      union all
+      select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
+    select (select array_agg(d.ord) from done d),
+      r.task, r.idx, r.due, r.cascade, k.task, k.n
+    into v_applied, v_task, v_idx, v_due, v_cascade, v_sink_task, v_sinks
+    from (
+      select array_agg(r.task_id order by r.task_id, r.idx) filter (where r.state = 'ready') as task,
+        array_agg(r.idx order by r.task_id, r.idx) filter (where r.state = 'ready') as idx,
+        array_agg(null::timestamptz) filter (where r.state = 'ready') as due,
+        array_agg(distinct r.task_id) filter (where r.state = 'waiting' and r.cascades) as cascade
+      from released r where r.waits = 0
+    ) r
+    cross join (
+      select array_agg(k.task_id) as task, array_agg(k.n) as n
+      from (select d.task_id, count(*)::int as n from done d where d.is_sink group by 1) k
+    ) k;
+
+    if p_kind <> array_fill('success'::text, array[v_size]) then
+      for v_more in
+        select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
+      loop
+        v_applied := v_applied || v_more.applied;
+        v_task := v_task || v_more.task;
+        v_idx := v_idx || v_more.idx;
+        v_due := v_due || v_more.due;
+        v_sink_task := v_sink_task || v_more.sink_task;
+        v_sinks := v_sinks || v_more.sinks;
+      end loop;
+      for v_more in
+        select h.* from {schema}.settle_final(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_duration_ms, p_worker, v_now) h
+      loop
+        v_applied := v_applied || v_more.applied;
+        v_task := v_task || v_more.task;
+        v_idx := v_idx || v_more.idx;
+        v_due := v_due || array_fill(null::timestamptz, array[cardinality(v_more.idx)]);
+      end loop;
+    end if;
+
+    -- Tasks with a final outcome are counted anew from their steps, the others by what this batch finished.
+    for v_more in
+      select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state from unnest(v_hard) as h(task_id)
+      union all
+      select k.* from {schema}.count_sinks(v_sink_task, v_sinks, v_hard, v_now) k
+    loop
+      if v_more.state is not null then
+        v_finished := true;
+        v_row := null;
+        v_row.kind := 'finished';
+        v_row.task_id := v_more.task_id;
+        v_row.detail := v_more.state;
+        return next v_row;
+      end if;
+    end loop;
+    if v_cascade is not null then
+      perform {schema}.enqueue_internal('cascade', v_cascade, v_now);
+    end if;
+    if p_relaxed and not v_finished and v_hard is null then
+      perform set_config('synchronous_commit', 'off', true);
+    end if;
+    if v_task <> '{}' then
+      return query select c.* from {schema}.hand_over(
+        v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
+    end if;
+    if coalesce(cardinality(v_applied), 0) < v_size then
+      return query select v.* from {schema}.verdicts(v_ord, v_applied, v_hits, p_task, p_idx, p_gen) v;
+    end if;
+  end if;
+  if p_want > p_handoff then
+    if v_taken.msg <> '{}' then
+      return query select c.* from {schema}.lease_context_v1(v_taken.queue, v_taken.band, v_taken.msg, v_taken.read_ct, v_taken.age,
+        v_taken.task, v_taken.idx, v_taken.gen, p_worker, p_handlers, v_now) c;
+    end if;
+  end if;
+end $$;
+
+-- Deletes the messages of a batch; answers the ordinals whose message was there under this lease.
+create or replace function {schema}.drop_messages(p_ord int[], p_queue int[], p_band smallint[], p_msg bigint[], p_read_ct int[])
+returns int[] language plpgsql as $$
+declare
+  v_all int[] := '{}';
+  v_id int;
+  o int[]; b smallint[]; m bigint[]; r int[];
+begin
+  if p_queue[1] = all(p_queue) then
+    return array(select x from {schema}.drop_v1(p_queue[1], p_ord, p_band, p_msg, p_read_ct) x);
+  end if;
+  for v_id in select distinct q from unnest(p_queue) as q order by 1 loop
+    select array_agg(u.ord order by u.ord), array_agg(u.band order by u.ord), array_agg(u.msg_id order by u.ord), array_agg(u.read_ct order by u.ord)
+    into o, b, m, r
+    from unnest(p_ord, p_queue, p_band, p_msg, p_read_ct) as u(ord, queue_id, band, msg_id, read_ct) where u.queue_id = v_id;
+    v_all := v_all || array(select x from {schema}.drop_v1(v_id, o, b, m, r) x);
+  end loop;
+  return v_all;
+end $$;
+
+-- P1 place (2) for outcomes that end no task: own steps and their children, in one ordered statement. `children` never changes for a
+-- row, so it is read without a lock.
+create or replace function {schema}.lock_steps(p_task uuid[], p_idx int[]) returns void
+language plpgsql as $$
+begin
+  perform from (
+    select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
+    union
+    select s.task_id, c.idx from unnest(p_task, p_idx) as u(task_id, idx)
+    join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+    cross join lateral unnest(s.children) as c(idx)
+  ) l
+  join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
+  order by s.task_id, s.idx
+  for no key update of s;
+end $$;
+
+-- P1 places (2) and (3) where some outcomes are final: all steps of their tasks beside the others' own and children, then those tasks.
+create or replace function {schema}.lock_steps_and_tasks(p_task uuid[], p_idx int[], p_whole uuid[]) returns void
+language plpgsql as $$
+begin
+  perform from (
+    select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
+    union
+    select s.task_id, c.idx from unnest(p_task, p_idx) as u(task_id, idx)
+    join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+    cross join lateral unnest(s.children) as c(idx)
+    union
+    select s.task_id, s.idx from unnest(p_whole) as w(task_id) join {schema}.step s on s.task_id = w.task_id
+  ) l
+  join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
+  order by s.task_id, s.idx
+  for no key update of s;
+  -- Every task of the batch: the sinks of its plain outcomes would lock theirs later, out of order.
+  perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
+end $$;
+
+-- Takes finished sinks off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3), unless the batch has
+-- final outcomes (p_except: their tasks): then all its tasks are locked already.
+create or replace function {schema}.count_sinks(p_task uuid[], p_n int[], p_except uuid[], p_now timestamptz)
+returns table (task_id uuid, state text) language plpgsql as $$
+#variable_conflict use_column
+begin
+  if p_task is null then
+    return;
+  end if;
+  if p_except is null then
+    perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
+  end if;
+  return query
+  with counted as (
+    update {schema}.task k set sinks_left = k.sinks_left - u.n,
+      state = case when k.sinks_left > u.n then k.state else {schema}.end_state(k.task_id, k.ending) end,
+      finished_at = case when k.sinks_left > u.n then k.finished_at else p_now end
+    from (select u.task_id, sum(u.n)::int as n from unnest(p_task, p_n) as u(task_id, n)
+      where p_except is null or u.task_id <> all(p_except) group by 1) u
+    where k.task_id = u.task_id and k.state in ({task_before:complete})
+    returning k.task_id, k.state, k.sinks_left, k.error),
+  told as (
+    insert into {schema}.event (at, task_id, kind, error)
+    select p_now, c.task_id, c.state::text, c.error from counted c where c.sinks_left <= 0)
+  select c.task_id, c.state::text from counted c where c.sinks_left <= 0;
+end $$;
+
+-- The state in which a task with no sinks left ends.
+create or replace function {schema}.end_state(p_task uuid, p_ending {schema}.task_state) returns {schema}.task_state
+language plpgsql as $$
+begin
+  if p_ending is not null then
+    return p_ending;
+  end if;
+  if exists (select from {schema}.step s where s.task_id = p_task and s.state = 'failed') then
+    return 'failed';
+  end if;
+  return 'complete';
+end $$;
+
+-- What became of outcomes that were not applied: the first result won, or the lease was lost.
+create or replace function {schema}.verdicts(p_ord int[], p_applied int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[])
+returns setof {schema}.hot_row_v1 language plpgsql as $$
+declare
+  v_row {schema}.hot_row_v1;
+begin
+  for v_row.ord, v_row.task_id, v_row.idx, v_row.detail in
+    select u.ord, u.task_id, u.idx,
+      case when s.state = 'done' and s.gen = u.gen and not u.ord = any(p_hits) then 'duplicate' else 'lost' end
+    from unnest(p_ord, p_task, p_idx, p_gen) as u(ord, task_id, idx, gen)
+    left join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+    where not u.ord = any(coalesce(p_applied, '{}'))
+    order by u.ord
+  loop
+    v_row.kind := 'verdict';
+    return next v_row;
+  end loop;
+end $$;

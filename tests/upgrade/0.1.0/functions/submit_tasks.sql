@@ -1,0 +1,193 @@
+-- Makes tasks with their steps and sends the ready roots on, all in the caller's transaction. Answers a 'submitted' row per
+-- submission, a 'leased' row per root handed off to the caller, and a 'left' row per queue with messages for others.
+-- A key already used with the same input answers the existing task; with another input the whole call is refused.
+-- Locks: task_key rows in key order, else only rows made here. Index: workflow_step_pkey, task_key_pkey.
+create or replace function {schema}.submit_v1(
+  p_ids uuid[], p_revision int[], p_input text[], p_key text[], p_run_at timestamptz[], p_priority smallint[], p_deadline timestamptz[],
+  p_tags text[], p_correlation text[], p_trace text[], p_skip text[], p_validated bool, p_actor text,
+  p_worker int, p_queues int[], p_handlers int[], p_handoff int, p_lease interval)
+returns setof {schema}.hot_row_v1 language plpgsql
+{hot} as $$
+declare
+  v_now timestamptz := {schema}.now();
+  v_ids uuid[] := p_ids;
+  v_new bool[] := array_fill(true, array[cardinality(p_ids)]);
+  v_conflict record;
+  v_task uuid[];
+  v_idx int[];
+  v_due timestamptz[];
+begin
+  if exists (select from unnest(p_key) k where k is not null) then
+    insert into {schema}.task_key as t (namespace, workflow, key, task_id, input_hash, expires_at)
+    select distinct on (w.namespace, w.name, u.key) w.namespace, w.name, u.key, u.id,
+      sha256(convert_to(u.input::jsonb::text, 'UTF8')), v_now + interval '90 days'
+    from unnest(p_ids, p_revision, p_input, p_key) with ordinality as u(id, revision_id, input, key, ord)
+    join {schema}.revision r on r.revision_id = u.revision_id
+    join {schema}.workflow w on w.workflow_id = r.workflow_id
+    where u.key is not null
+    order by w.namespace, w.name, u.key, u.ord
+    on conflict (namespace, workflow, key) do update
+      set task_id = excluded.task_id, input_hash = excluded.input_hash, expires_at = excluded.expires_at
+      where t.expires_at < v_now;
+    -- A later statement: it sees the key that a concurrent submit committed while the insert waited for it.
+    select u.key, w.namespace || '.' || w.name as workflow, k.task_id into v_conflict
+    from unnest(p_revision, p_input, p_key) with ordinality as u(revision_id, input, key, ord)
+    join {schema}.revision r on r.revision_id = u.revision_id
+    join {schema}.workflow w on w.workflow_id = r.workflow_id
+    join {schema}.task_key k on k.namespace = w.namespace and k.workflow = w.name and k.key = u.key
+    where k.input_hash <> sha256(convert_to(u.input::jsonb::text, 'UTF8'))
+    order by u.ord limit 1;
+    if found then
+      raise exception 'key "%" of workflow % was used with another input, by task %', v_conflict.key, v_conflict.workflow, v_conflict.task_id
+        using errcode = 'TK003', hint = 'submit with another key, or with the same input to get the existing task';
+    end if;
+    select array_agg(coalesce(k.task_id, u.id) order by u.ord), array_agg(k.task_id is null or k.task_id = u.id order by u.ord)
+    into v_ids, v_new
+    from unnest(p_ids, p_revision, p_key) with ordinality as u(id, revision_id, key, ord)
+    join {schema}.revision r on r.revision_id = u.revision_id
+    join {schema}.workflow w on w.workflow_id = r.workflow_id
+    left join {schema}.task_key k on k.namespace = w.namespace and k.workflow = w.name and k.key = u.key;
+  end if;
+  return query
+  select 'submitted', u.ord::int, case when u.new then 'created' else 'existing' end, null::bigint, null::int, null::smallint, null::bigint,
+    null::int, null::int, u.id, null::int, null::int, null::int, null::int, null::int, null::int, null::text, null::timestamptz, null::timestamptz,
+    null::text, null::text, null::text, null::text, null::text, null::text, null::text
+  from unnest(v_ids, v_new) with ordinality as u(id, new, ord);
+
+  insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
+    deadline, created_at)
+  select u.id, r.workflow_id, r.revision_id, r.sinks, p_validated, u.priority, u.input::jsonb,
+    case when r.search = '{}' then coalesce(u.tags::jsonb, '{}') else coalesce(u.tags::jsonb, '{}') || {schema}.search_tags(r.search, u.input) end, u.key, u.correlation, u.trace::jsonb, u.run_at, u.deadline, v_now
+  from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
+    as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new)
+  join {schema}.revision r on r.revision_id = u.revision_id
+  where u.new
+  order by u.id;
+
+  with made as (
+    insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children)
+    select u.id, w.idx, (case when w.parents = '{}' and not w.auto then 'ready' else 'waiting' end)::{schema}.step_state,
+      cardinality(w.parents), coalesce(w.priority, u.priority, 1), w.target_id, w.is_sink, w.auto, w.parents, w.children
+    from unnest(p_ids, p_revision, p_priority, v_new) as u(id, revision_id, priority, new)
+    join {schema}.workflow_step w on w.revision_id = u.revision_id
+    where u.new
+    order by u.id, w.idx
+    returning task_id, idx, state),
+  told as (
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor)
+    select v_now, u.id, null, 'submitted', null, null, p_actor from unnest(p_ids, v_new) as u(id, new) where u.new
+    union all
+    select v_now, m.task_id, m.idx, 'ready', 0, 1, null from made m where m.state = 'ready')
+  select array_agg(m.task_id order by u.ord, m.idx), array_agg(m.idx order by u.ord, m.idx), array_agg(u.run_at order by u.ord, m.idx)
+  into v_task, v_idx, v_due
+  from made m
+  join unnest(p_ids, p_run_at) with ordinality as u(id, run_at, ord) on u.id = m.task_id
+  where m.state = 'ready';
+
+  if exists (select from unnest(p_deadline) d where d is not null) then
+    insert into {schema}.timer (due_at, task_id, kind)
+    select u.deadline, u.id, 'deadline' from unnest(p_ids, p_deadline, v_new) as u(id, deadline, new) where u.new and u.deadline is not null;
+  end if;
+  if exists (select from unnest(p_skip) s where s is not null) then
+    select array_agg(s.task_id), array_agg(s.idx), array_agg(s.run_at)
+    into v_task, v_idx, v_due
+    from {schema}.skip_at_submit(p_ids, p_revision, p_skip, p_run_at, v_new, p_actor, v_now) s;
+  end if;
+  if v_task is null then
+    return;
+  end if;
+  if {schema}.is_test_session() then
+    insert into {schema}.test_task select distinct t from unnest(v_task) t on conflict do nothing;
+  end if;
+  return query select c.* from {schema}.hand_over(
+    v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
+end $$;
+
+-- Enqueues ready steps and answers in hot rows: 'leased' with context for what was handed off, 'left' for what others must take.
+create or replace function {schema}.hand_over(
+  p_task uuid[], p_idx int[], p_gen int[], p_due timestamptz[],
+  p_worker int, p_queues int[], p_handlers int[], p_handoff int, p_now timestamptz, p_until timestamptz)
+returns setof {schema}.hot_row_v1 language plpgsql as $$
+declare
+  v_queue int[];
+  v_band smallint[];
+  v_msg bigint[];
+  v_task uuid[];
+  v_idx int[];
+  v_gen int[];
+  v_left_queue int[];
+  v_left bigint[];
+begin
+  select array_agg(e.queue_id) filter (where e.amount is null), array_agg(e.band) filter (where e.amount is null),
+    array_agg(e.msg_id) filter (where e.amount is null), array_agg(e.task_id) filter (where e.amount is null),
+    array_agg(e.idx) filter (where e.amount is null), array_agg(e.gen) filter (where e.amount is null),
+    array_agg(e.queue_id) filter (where e.amount > 0), array_agg(e.amount) filter (where e.amount > 0)
+  into v_queue, v_band, v_msg, v_task, v_idx, v_gen, v_left_queue, v_left
+  from {schema}.enqueue_v1(p_task, p_idx, p_gen, p_due, p_queues, p_handlers, p_handoff, p_now, p_until) e;
+  if v_msg is not null then
+    return query select c.* from {schema}.lease_context_v1(
+      v_queue, v_band, v_msg, array_fill(1, array[cardinality(v_msg)]), array_fill(0, array[cardinality(v_msg)]),
+      v_task, v_idx, v_gen, p_worker, p_handlers, p_now) c;
+  end if;
+  if v_left_queue is not null then
+    return query
+    select 'left', null::int, null::text, sum(u.amount)::bigint, u.queue_id, null::smallint, null::bigint, null::int, null::int, null::uuid, null::int,
+      null::int, null::int, null::int, null::int, null::int, null::text, null::timestamptz, null::timestamptz, null::text, null::text, null::text,
+      null::text, null::text, null::text, null::text
+    from unnest(v_left_queue, v_left) as u(queue_id, amount) group by u.queue_id;
+  end if;
+end $$;
+
+-- The declared search fields of an input, as tags.
+create or replace function {schema}.search_tags(p_search text[], p_input text) returns jsonb
+language plpgsql immutable as $$
+begin
+  return (
+    select coalesce(jsonb_object_agg(f.field, p_input::jsonb->f.field), '{}')
+    from unnest(p_search) as f(field)
+    where p_input::jsonb ? f.field);
+end $$;
+
+-- Submits with steps left out from the start: an operator's skip, whose dependents get null and run. Answers the steps that are ready.
+create or replace function {schema}.skip_at_submit(
+  p_ids uuid[], p_revision int[], p_skip text[], p_run_at timestamptz[], p_new bool[], p_actor text, p_now timestamptz)
+returns table (task_id uuid, idx int, run_at timestamptz) language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_unknown record;
+  v_task uuid;
+begin
+  select n.name, u.id into v_unknown
+  from unnest(p_ids, p_revision, p_skip) as u(id, revision_id, skip)
+  cross join lateral jsonb_array_elements_text(u.skip::jsonb) as n(name)
+  where not exists (select from {schema}.workflow_step w where w.revision_id = u.revision_id and w.name = n.name)
+  limit 1;
+  if found then
+    raise exception 'step "%" to skip is not in the workflow', v_unknown.name
+      using errcode = 'TK001', hint = 'see the steps with: tasker workflow show';
+  end if;
+  with skipped as (
+    update {schema}.step s set state = 'skipped', skipped_as = 'operator', finished_at = p_now
+    from unnest(p_ids, p_revision, p_skip, p_new) as u(id, revision_id, skip, new)
+    cross join lateral jsonb_array_elements_text(u.skip::jsonb) as n(name)
+    join {schema}.workflow_step w on w.revision_id = u.revision_id and w.name = n.name
+    where u.new and s.task_id = u.id and s.idx = w.idx and s.state in ('waiting', 'ready')
+    returning s.task_id, s.idx)
+  insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor, reason)
+  select p_now, k.task_id, k.idx, 'skipped', 0, 1, p_actor, 'skipped at submit' from skipped k;
+  for v_task in select u.id from unnest(p_ids, p_skip, p_new) as u(id, skip, new) where u.new and u.skip is not null order by 1 loop
+    -- A step whose dependents are all skipped is what the task now waits for.
+    update {schema}.step s set is_sink = true
+    where s.task_id = v_task and not s.is_sink and s.state in ('waiting', 'ready') and not exists (
+      select from {schema}.step c where c.task_id = v_task and c.idx = any(s.children) and c.state in ('waiting', 'ready'));
+    perform {schema}.recount(v_task);
+    perform {schema}.cascade_steps(v_task, p_now);
+    perform {schema}.finish_if_done(v_task, p_now);
+  end loop;
+  return query
+  select s.task_id, s.idx, u.run_at
+  from unnest(p_ids, p_run_at, p_new) with ordinality as u(id, run_at, new, ord)
+  join {schema}.step s on s.task_id = u.id
+  where u.new and s.state = 'ready'
+  order by u.ord, s.idx;
+end $$;
