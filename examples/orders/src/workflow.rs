@@ -21,7 +21,7 @@ async fn reserve_stock(cart: Dep<ValidateCart>, shop: State<Shop>) -> Result<Goo
 
 #[tasker::step]
 async fn confirm(cart: Dep<ValidateCart>, ctx: Ctx) -> Result<Settled<Confirmation>, StepError> {
-    ctx.transaction(async |tx| cart.confirm(tx).await?.permanent("NOT_PLACED")).await
+    ctx.transaction(async |tx| cart.confirm(tx).await?.permanent("CONFIRMED_BEFORE")).await
 }
 
 /// Validates the cart, then charges the payment and reserves the stock side by side, then confirms.

@@ -75,6 +75,7 @@ pub fn validate(order: &Order) -> Result<Cart, CartError> {
         .round_dp_with_strategy(order.currency.decimal_places(), RoundingStrategy::MidpointAwayFromZero);
     Ok(Cart {
         order_id: order.order_id.clone(),
+        customer: order.customer.clone(),
         currency: order.currency,
         subtotal,
         discount,

@@ -124,6 +124,8 @@ impl fmt::Display for Currency {
 pub struct Cart {
     /// The order.
     pub order_id: String,
+    /// Whose it is.
+    pub customer: Customer,
     /// What the amounts are in.
     pub currency: Currency,
     /// Before the discount.

@@ -43,27 +43,36 @@ pub async fn set_task(connection: &mut PgConnection, order_id: &str, task_id: Uu
         .map(drop)
 }
 
-/// There is no such order that waits for its confirmation.
+/// The order was confirmed before.
 #[derive(Debug, Error, PartialEq)]
-#[error("order {0} cannot be confirmed: it was never placed, or is confirmed already")]
-pub struct NotPlaced(String);
+#[error("order {0} is confirmed already")]
+pub struct AlreadyConfirmed(String);
 
 impl Cart {
-    /// Confirms a placed order, once it is paid and set aside.
+    /// Confirms an order, once it is paid and set aside. One that came without a row, from another system say, gets its row now.
     ///
     /// The outer error may be mended by another call, the inner one not.
-    pub async fn confirm(&self, connection: &mut PgConnection) -> Result<Result<Confirmation, NotPlaced>, sqlx::Error> {
+    pub async fn confirm(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Result<Confirmation, AlreadyConfirmed>, sqlx::Error> {
         let confirmed = sqlx::query(
-            "update orders set state = 'confirmed', total = $2, confirmed_at = now()
-             where order_id = $1 and state = 'placed'",
+            "insert into orders (order_id, customer, email, currency, state, total, confirmed_at)
+             values ($1, $2, $3, $4, 'confirmed', $5, now())
+             on conflict (order_id) do update
+               set state = excluded.state, total = excluded.total, confirmed_at = excluded.confirmed_at
+               where orders.state = 'placed'",
         )
         .bind(&self.order_id)
+        .bind(&self.customer.name)
+        .bind(&self.customer.email)
+        .bind(self.currency.code())
         .bind(self.total)
         .execute(connection)
         .await?;
         let order_id = self.order_id.clone();
         if confirmed.rows_affected() == 0 {
-            return Ok(Err(NotPlaced(order_id)));
+            return Ok(Err(AlreadyConfirmed(order_id)));
         }
         Ok(Ok(Confirmation { order_id, total: self.total, currency: self.currency }))
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use example_orders::OrderFile;
-use example_orders::services::{Cart, Currency, Shop};
+use example_orders::services::{Cart, Currency, Customer, Shop};
 use sqlx::PgPool;
 use tasker::Tasker;
 use tasker_testkit::TestDatabase;
@@ -36,6 +36,7 @@ pub(crate) fn file() -> OrderFile {
 pub(crate) fn cart(order_id: &str, token: &str, items: &[(&str, i32)]) -> Cart {
     Cart {
         order_id: order_id.to_owned(),
+        customer: Customer { name: "Zoë".to_owned(), email: "zoe@example.org".to_owned(), country: "NL".to_owned() },
         currency: Currency::Eur,
         subtotal: "40.00".parse().unwrap(),
         discount: "4.00".parse().unwrap(),
