@@ -40,11 +40,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Connects to `DATABASE_URL` and makes all tables, Tasker's and the shop's.
+/// What the shop sells; the orders that stand beside it are for `submit`.
+const CATALOGUE: &str = include_str!("../data/orders.json");
+
+/// Connects to `DATABASE_URL`, makes all tables, Tasker's and the shop's, and fills shelves that were never filled.
 async fn connect() -> anyhow::Result<(Tasker, Shop)> {
     let tasker = Tasker::connect_env().await?;
     tasker.migrate().await?;
     let shop = Shop::new(tasker.pool().clone());
     shop.migrate().await?;
+    serde_json::from_str::<OrderFile>(CATALOGUE)?.stock_up(&shop).await?;
     Ok((tasker, shop))
 }
