@@ -27,6 +27,7 @@ begin
   if not exists (select from {schema}.drop_v1_0('{1}', '{1}', array[p_msg], array[p_read_ct])) then
     return;
   end if;
+  {wait:internal_dropped}
   perform {schema}.lock_task(p_task);
   select k.ending, k.stopping, k.deadline into v_task from {schema}.task k where k.task_id = p_task and k.finished_at is null;
   if not found then
@@ -47,6 +48,7 @@ begin
     select v_now, p_task, c.idx, 'cancelled', c.run, c.attempt, 'did not stop within the grace of 10 seconds' from cut c;
     delete from {schema}.hold h where h.task_id = p_task;
   end if;
+  {wait:internal_applied}
   v_row.detail := {schema}.finish_if_done(p_task, v_now);
   if v_row.detail is not null then
     v_row.kind := 'finished';
@@ -82,6 +84,7 @@ begin
       delete from {schema}.timer t using due where t.timer_id = due.timer_id returning t.task_id, t.idx, t.gen, t.kind)
     select f.kind, array_agg(f.task_id) as task, array_agg(f.idx) as idx, array_agg(f.gen) as gen from fired f group by f.kind
   loop
+    {wait:pump_taken}
     if v_internal.kind <> 'run' then
       perform {schema}.enqueue_internal(v_internal.kind, v_internal.task, v_now);
       continue;
@@ -91,6 +94,7 @@ begin
     join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state = 'ready';
     if v_task is not null then
       return query select h.* from {schema}.hand_over(v_task, v_idx, v_gen, null, null, '{}', '{}', 0, v_now, v_now) h;
+      {wait:pump_sent}
     end if;
   end loop;
   select 'next', ceil(extract(epoch from greatest(m.due_at, v_now) - v_now) * 1000)::bigint into v_row.kind, v_row.amount

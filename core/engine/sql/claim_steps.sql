@@ -11,8 +11,10 @@ declare
 begin
   select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want, p_turn, v_now, v_now + p_lease) t;
   if v_taken.msg <> '{}' then
+    {wait:claim_taken}
     return query select c.* from {schema}.lease_context_v1(v_taken.queue, v_taken.band, v_taken.msg, v_taken.read_ct, v_taken.age,
       v_taken.task, v_taken.idx, v_taken.gen, p_worker, p_handlers, v_now) c;
+    {wait:claim_read}
   end if;
 end $$;
 

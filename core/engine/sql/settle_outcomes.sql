@@ -34,8 +34,10 @@ declare
   v_finished bool := false;
 begin
   if v_size > 0 then
+    {wait:settle_begun}
     select array_agg(n) into v_ord from generate_series(1, v_size) n;
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
+    {wait:settle_dropped}
   end if;
   if p_want > p_handoff then
     select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
@@ -54,6 +56,7 @@ begin
       end if;
     end if;
 
+    {wait:settle_locked}
     with done as (
       update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
       from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
@@ -87,6 +90,7 @@ begin
       from (select d.task_id, count(*)::int as n from done d where d.is_sink group by 1) k
     ) k;
 
+    {wait:settle_stored}
     if p_kind <> array_fill('success'::text, array[v_size]) then
       for v_more in
         select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
@@ -123,6 +127,7 @@ begin
         return next v_row;
       end if;
     end loop;
+    {wait:settle_counted}
     if v_cascade is not null then
       perform {schema}.enqueue_internal('cascade', v_cascade, v_now);
     end if;
@@ -133,6 +138,7 @@ begin
       return query select c.* from {schema}.hand_over(
         v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
     end if;
+    {wait:settle_sent}
     if coalesce(cardinality(v_applied), 0) < v_size then
       return query select v.* from {schema}.verdicts(v_ord, v_applied, v_hits, p_task, p_idx, p_gen) v;
     end if;

@@ -29,6 +29,7 @@ begin
     on conflict (namespace, workflow, key) do update
       set task_id = excluded.task_id, input_hash = excluded.input_hash, expires_at = excluded.expires_at
       where t.expires_at < v_now;
+    {wait:submit_keyed}
     -- A later statement: it sees the key that a concurrent submit committed while the insert waited for it.
     select u.key, w.namespace || '.' || w.name as workflow, k.task_id into v_conflict
     from unnest(p_revision, p_input, p_key) with ordinality as u(revision_id, input, key, ord)
@@ -64,6 +65,7 @@ begin
   where u.new
   order by u.id;
 
+  {wait:submit_task_made}
   with made as (
     insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children)
     select u.id, w.idx, (case when w.parents = '{}' and not w.auto then 'ready' else 'waiting' end)::{schema}.step_state,
@@ -84,6 +86,7 @@ begin
   join unnest(p_ids, p_run_at) with ordinality as u(id, run_at, ord) on u.id = m.task_id
   where m.state = 'ready';
 
+  {wait:submit_steps_made}
   if exists (select from unnest(p_deadline) d where d is not null) then
     insert into {schema}.timer (due_at, task_id, kind)
     select u.deadline, u.id, 'deadline' from unnest(p_ids, p_deadline, v_new) as u(id, deadline, new) where u.new and u.deadline is not null;
@@ -101,6 +104,7 @@ begin
   end if;
   return query select c.* from {schema}.hand_over(
     v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
+  {wait:submit_sent}
 end $$;
 
 -- Enqueues ready steps and answers in hot rows: 'leased' with context for what was handed off, 'left' for what others must take.

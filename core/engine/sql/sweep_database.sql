@@ -12,6 +12,7 @@ begin
     where w.stopped_at is null and w.heartbeat_at < {schema}.now() - greatest(3 * w.lease_seconds, 30) * interval '1 second'
     returning w.worker_id)
   select coalesce(array_agg(g.worker_id), '{}') into v_gone from gone g;
+  {wait:sweep_workers}
   delete from {schema}.lease_view l where l.worker_id = any(v_gone)
     or not exists (select from {schema}.worker w where w.worker_id = l.worker_id and w.stopped_at is null);
   return cardinality(v_gone);
@@ -49,6 +50,7 @@ begin
   if not found then
     return;
   end if;
+  {wait:expire_locked}
   if p_delay_ms is null or v_step.ending is not null then
     v_ready := {schema}.end_step(p_task, p_idx, p_gen, 'failure', p_error::jsonb, null, null, v_now);
     v_row.detail := {schema}.finish_if_done(p_task, v_now);
@@ -67,6 +69,7 @@ begin
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, error, detail)
   values (v_now, p_task, p_idx, 'retry', v_step.run, v_step.attempt, p_error::jsonb,
     jsonb_build_object('due_at', v_now + p_delay_ms * interval '1 millisecond'));
+  {wait:expire_stored}
   return query select h.* from {schema}.hand_over(
     array[p_task], array[p_idx], null, array[v_now + p_delay_ms * interval '1 millisecond'], null, '{}', '{}', 0, v_now, v_now) h;
 end $$;
@@ -88,6 +91,7 @@ begin
     order by t.timer_id for update of t skip locked)
   delete from {schema}.timer t using old where t.timer_id = old.timer_id;
   get diagnostics v_total = row_count;
+  {wait:sweep_leftovers}
   delete from {schema}.hold h
   where not exists (select from {schema}.step s where s.task_id = h.task_id and s.idx = h.idx and s.gen = h.gen and s.state = 'ready');
   get diagnostics v_count = row_count;
@@ -144,6 +148,7 @@ begin
   end if;
   insert into {schema}.event (at, task_id, idx, kind, reason)
   select v_now, u.task_id, u.idx, 'repaired', 'a ready step had no message' from unnest(v_task, v_idx) as u(task_id, idx);
+  {wait:repair_told}
   perform from {schema}.hand_over(v_task, v_idx, null, null, null, '{}', '{}', 0, v_now, v_now);
   return cardinality(v_task);
 end $$;

@@ -1,6 +1,6 @@
 //! The name of the database schema, and the filling of SQL texts with it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 use tasker_model::state::{StepState, TaskState};
@@ -8,7 +8,10 @@ use tasker_model::{Error, ErrorKind, Result};
 
 /// The database schema that holds one Tasker; `tasker` unless configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Schema(String);
+pub struct Schema {
+    name: String,
+    has_wait_points: bool,
+}
 
 /// The settings under which the hot functions run: their plans are generic and by index, whatever the statistics say.
 const HOT: &str = "set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off \
@@ -21,7 +24,7 @@ impl Schema {
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if fits && !name.starts_with("pg_") && name != "pgmq" {
-            Ok(Self(name.to_owned()))
+            Ok(Self { name: name.to_owned(), has_wait_points: false })
         } else {
             Err(Error::new(
                 ErrorKind::Invalid,
@@ -32,38 +35,45 @@ impl Schema {
         }
     }
 
+    /// Makes the functions wait at named points while a session holds the point's advisory lock, so that a test can end a backend
+    /// exactly there. For the fault tests; the functions differ from the ordinary ones, so every process on the database must say it.
+    pub fn with_wait_points(mut self) -> Self {
+        self.has_wait_points = true;
+        self
+    }
+
     /// Returns the name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Returns the start of the names of this schema's PGMQ queues: PGMQ has one schema for all of them, so that two Taskers in one
     /// database must not share names.
     pub fn queue_prefix(&self) -> String {
-        if self.0 == "tasker" {
+        if self.name == "tasker" {
             return "tq".to_owned();
         }
-        let digest = Sha256::digest(self.0.as_bytes());
+        let digest = Sha256::digest(self.name.as_bytes());
         format!("tq{:02x}{:02x}{:02x}_", digest[0], digest[1], digest[2])
     }
 
     /// Returns the channel on which workers of a queue are woken.
     pub fn queue_channel(&self, queue_id: i32) -> String {
-        format!("{}_q{queue_id}", self.0)
+        format!("{}_q{queue_id}", self.name)
     }
 
     /// Returns the channel of cancellations and of news about queues.
     pub fn control_channel(&self) -> String {
-        format!("{}_control", self.0)
+        format!("{}_control", self.name)
     }
 
-    /// Fills the placeholders of a SQL text: `{schema}`, `{schema_text}` (inside a literal), `{queue_prefix}`, `{hot}`, and the guards
+    /// Fills the placeholders of a SQL text: `{schema}`, `{schema_text}` (inside a literal), `{queue_prefix}`, `{hot}`, the guards
     /// `{step_before:STATE}` and `{task_before:STATE}`: the states that the engine itself may leave for STATE, from the one table in
-    /// `tasker_model::state`.
+    /// `tasker_model::state`, and `{wait:POINT}`, a statement of its own that is nothing unless there are wait points.
     pub fn fill(&self, sql: &str) -> String {
-        let mut text = sql
-            .replace("{schema}", &format!("\"{}\"", self.0))
-            .replace("{schema_text}", &self.0)
+        let mut text = fill_wait_points(sql, self.has_wait_points)
+            .replace("{schema}", &format!("\"{}\"", self.name))
+            .replace("{schema_text}", &self.name)
             .replace("{queue_prefix}", &self.queue_prefix())
             .replace("{hot}", HOT);
         for state in StepState::ALL {
@@ -78,18 +88,35 @@ impl Schema {
 
 impl Default for Schema {
     fn default() -> Self {
-        Self("tasker".to_owned())
+        Self { name: "tasker".to_owned(), has_wait_points: false }
     }
 }
 
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
 fn literals<S: fmt::Display>(states: &[S]) -> String {
     states.iter().map(|state| format!("'{state}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// A backend waits at a point while another session holds its lock; without that it passes, at the price of a lock.
+fn fill_wait_points(sql: &str, is_on: bool) -> String {
+    let mut text = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some((before, marker)) = rest.split_once("{wait:") {
+        let (point, after) = marker.split_once('}').unwrap_or((marker, ""));
+        text.push_str(before);
+        if is_on {
+            let key = format!("hashtextextended('{{schema_text}}.wait.{point}', 0)");
+            let _ = write!(text, "perform pg_advisory_xact_lock_shared({key});");
+        }
+        rest = after;
+    }
+    text.push_str(rest);
+    text
 }
 
 #[cfg(test)]
@@ -111,6 +138,16 @@ mod tests {
         let filled =
             Schema::default().fill("{step_before:done} | {task_before:complete} | {schema}.x | {schema_text}_q");
         assert_eq!(filled, "'ready' | 'running' | \"tasker\".x | tasker_q");
+    }
+
+    #[test]
+    fn wait_points_are_nothing_unless_asked_for() {
+        let sql = "begin\n  {wait:middle}\nend";
+        assert_eq!(Schema::default().fill(sql), "begin\n  \nend");
+        assert_eq!(
+            Schema::default().with_wait_points().fill(sql),
+            "begin\n  perform pg_advisory_xact_lock_shared(hashtextextended('tasker.wait.middle', 0));\nend"
+        );
     }
 
     #[test]
