@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo lint fmt
 
-WITH_SERVICES = cargo run --quiet --package tasker-testkit --bin with-services --
+# Started by itself, not by `cargo run`: what that sets for its child would have cargo build half of the dependencies again.
+WITH_SERVICES = "$(or $(CARGO_TARGET_DIR),target)/debug/with-services"
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +14,7 @@ setup: ## Install what is missing, and nothing else
 build: setup ## Build everything
 	cargo build --workspace --all-targets
 
-test: setup ## Run every test, on one throw-away PostgreSQL
+test: build ## Run every test, on one throw-away PostgreSQL
 	$(WITH_SERVICES) scripts/test.sh
 
 demo: setup ## Run 200 orders through a workflow and show what happened
