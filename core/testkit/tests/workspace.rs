@@ -20,6 +20,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("tasker-worker", &["tasker-engine", "tasker-model"]),
         ("tasker", &["tasker-engine", "tasker-macros", "tasker-model", "tasker-worker"]),
         ("tasker-cli", &["tasker-engine", "tasker-model", "tasker-postgres"]),
+        ("tasker-faults", &["tasker"]),
     ])
 }
 

@@ -1,0 +1,133 @@
+//! One workflow with the kinds of steps that a fault can meet: plain, with an effect, slow, failing, joining.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use sqlx::PgPool;
+use tasker::prelude::*;
+use tasker::{Backoff, Settled};
+
+use crate::stop;
+
+/// The tables that the steps write to.
+pub const TABLES: &str = "create table effect (key text not null); create index on effect (key); \
+                          create table counter (key text primary key, n bigint not null)";
+
+/// How many steps a task has.
+pub const STEPS: i64 = 5;
+
+/// How many of them have an effect.
+pub const EFFECTS: i64 = 3;
+
+/// What a task is given.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Order {
+    /// How long the slow step takes.
+    #[serde(default)]
+    pub slow_ms: u64,
+    /// How often the failing step fails before it succeeds.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// A result that stops its process while it is written: after the handler returned, before anything is settled.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Received(u32);
+
+impl Serialize for Received {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        stop::here("returned");
+        serializer.serialize_u32(self.0)
+    }
+}
+
+/// Makes the workflow `storm`. A fault may cost many attempts, so there are many, soon after each other.
+pub fn storm() -> Workflow {
+    let patient = Retry { max_attempts: 1000, backoff: Backoff::Linear, base_ms: 50, cap_ms: 500, jitter: true };
+    Workflow::new("storm")
+        .input::<Order>()
+        .step(receive.retry(patient))
+        .step(charge.retry(patient))
+        .step(ship.retry(patient))
+        .step(notify.retry(patient))
+        .step(close.retry(patient))
+}
+
+/// Plain: its result is settled with others, in a batch.
+#[tasker::step]
+async fn receive(State(pool): State<PgPool>, ctx: Ctx) -> Result<Received, StepError> {
+    count(&pool, &ctx).await?;
+    Ok(Received(ctx.attempt()))
+}
+
+/// Has an effect.
+#[tasker::step]
+async fn charge(_received: Dep<Receive>, State(pool): State<PgPool>, ctx: Ctx) -> Result<Settled<u32>, StepError> {
+    count(&pool, &ctx).await?;
+    act(&ctx).await
+}
+
+/// Takes its time and has an effect.
+#[tasker::step]
+async fn ship(
+    Input(order): Input<Order>,
+    _received: Dep<Receive>,
+    State(pool): State<PgPool>,
+    ctx: Ctx,
+) -> Result<Settled<u32>, StepError> {
+    count(&pool, &ctx).await?;
+    tokio::time::sleep(Duration::from_millis(order.slow_ms)).await;
+    stop::at("mid_step").await;
+    let settled = act(&ctx).await?;
+    stop::at("after_transaction").await;
+    Ok(settled)
+}
+
+/// Fails at first, then has an effect.
+#[tasker::step]
+async fn notify(
+    Input(order): Input<Order>,
+    _received: Dep<Receive>,
+    State(pool): State<PgPool>,
+    ctx: Ctx,
+) -> Result<Settled<u32>, StepError> {
+    count(&pool, &ctx).await?;
+    if ctx.attempt() <= order.failures {
+        return Err(StepError::retryable("not yet"));
+    }
+    act(&ctx).await
+}
+
+/// Joins the branches.
+#[tasker::step]
+async fn close(
+    charged: Dep<Charge>,
+    shipped: Dep<Ship>,
+    notified: Dep<Notify>,
+    State(pool): State<PgPool>,
+    ctx: Ctx,
+) -> Result<u32, StepError> {
+    count(&pool, &ctx).await?;
+    Ok(*charged + *shipped + *notified)
+}
+
+/// Raises the step's counter, in a transaction of its own.
+async fn count(pool: &PgPool, ctx: &Ctx) -> Result<(), StepError> {
+    sqlx::query("insert into counter as c (key, n) values ($1, 1) on conflict (key) do update set n = c.n + 1")
+        .bind(ctx.idempotency_key())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Inserts the step's effect, in the transaction that settles the step.
+async fn act(ctx: &Ctx) -> Result<Settled<u32>, StepError> {
+    let key = ctx.idempotency_key().to_owned();
+    ctx.transaction(async |tx| {
+        sqlx::query("insert into effect (key) values ($1)").bind(key).execute(&mut *tx).await?;
+        stop::at("in_transaction").await;
+        Ok::<_, StepError>(1)
+    })
+    .await
+}

@@ -1,0 +1,57 @@
+//! kill -9 of a worker inside a step: at once, in its transaction, after it, and between the handler and its settlement.
+
+use tasker_faults::Order;
+use tokio::time::Instant;
+
+use crate::config::rounds;
+use crate::world::World;
+
+/// Kills a worker that stopped itself at a point; another one, which runs all the time, takes over when the lease ends.
+async fn kill_at(point: &str) {
+    for _ in 0..rounds() {
+        let mut world = World::new().await;
+        let mut victim = world.worker_stopping_at(point).await;
+        world.submit(5, Order { slow_ms: 20, failures: 1 }).await;
+        victim.says(&format!("at {point}")).await;
+        let _heir = world.worker().await;
+        let killed = Instant::now();
+        victim.kill().await;
+        world.wait_for_all().await;
+        world.hold_promises(&format!("kill -9 {point}"), killed.elapsed()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_in_the_middle_of_a_step() {
+    kill_at("mid_step").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_inside_the_steps_own_transaction() {
+    kill_at("in_transaction").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_after_the_steps_own_transaction() {
+    kill_at("after_transaction").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_between_the_handler_and_its_settlement() {
+    kill_at("returned").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_killed_one_after_the_other_under_load() {
+    for _ in 0..rounds() {
+        let mut world = World::new().await;
+        let mut victim = world.worker().await;
+        let _heir = world.worker().await;
+        for _ in 0..crate::config::scaled(3) {
+            world.submit(20, Order { slow_ms: 30, failures: 1 }).await;
+            let next = world.worker().await;
+            std::mem::replace(&mut victim, next).kill().await;
+        }
+        world.survive("kill -9 under load").await;
+    }
+}
