@@ -47,15 +47,20 @@ async fn show(
     State(shop): State<Shop>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, HttpError> {
-    let order = orders::find(&shop.pool, &id).await.map_err(PlaceError::from)?;
-    let order = order.ok_or_else(|| HttpError::NoSuchOrder(id))?;
-    let mut body = json!({ "order_id": order.order_id, "state": order.state, "total": order.total });
+    let find = async || orders::find(&shop.pool, &id).await.map_err(PlaceError::from);
+    let mut order = find().await?.ok_or_else(|| HttpError::NoSuchOrder(id.clone()))?;
+    let mut task = None;
     if let Some(task_id) = order.task_id {
-        let detail = tasker.task(TaskId(task_id)).detail().await?;
+        task = Some(tasker.task(TaskId(task_id)).detail().await?);
+        // Read again, so that the order is not older than what is said of its task.
+        order = find().await?.unwrap_or(order);
+    }
+    let mut body = json!({ "order_id": order.order_id, "state": order.state, "total": order.total });
+    if let Some(detail) = task {
         let steps = detail.steps.iter().map(|step| (step.name.clone(), json!(step.display)));
         let reason = detail.task.error.as_ref().and_then(|error| error.at(&["message"]));
         body["task"] = json!({
-            "task_id": task_id,
+            "task_id": detail.task.task_id,
             "state": detail.task.state,
             "reason": reason,
             "steps": steps.collect::<Map<_, _>>(),
