@@ -21,8 +21,10 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const FILE: &str = "tasker.toml";
 
 /// Every setting: its name, its default, what it is.
-const SETTINGS: [(&str, &str, &str); 6] = [
+const SETTINGS: [(&str, &str, &str); 8] = [
     ("database_url", "", "the database, postgres://..."),
+    ("direct_database_url", "", "the server itself, for migrating where database_url is that of a PgBouncer"),
+    ("pgbouncer", "auto", "whether PgBouncer in transaction mode is between: auto, true or false"),
     ("schema", "tasker", "the schema that holds Tasker's tables"),
     ("pool_size", "10", "the most connections of one process"),
     ("dev_worker", "", "the command that runs this project's handlers"),
@@ -208,6 +210,8 @@ impl Config {
         let mut options = Options::new(url);
         options.schema = self.schema()?;
         options.pool_size = self.number("pool_size")?;
+        options.pgbouncer = self.get("pgbouncer").unwrap_or("auto").parse()?;
+        options.direct_database_url = self.get("direct_database_url").map(str::to_owned);
         Engine::connect(&options).await
     }
 
@@ -254,6 +258,8 @@ async fn check_reachable(url: &str) -> Result<()> {
             format!("the database's address is not a postgres:// URL: {}", without_password(url)),
         )
     })?;
+    // PgBouncer refuses that startup option; newer servers write floats exactly without it.
+    let options = options.extra_float_digits(None);
     let connection = tokio::time::timeout(CONNECT_PATIENCE, options.connect())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))

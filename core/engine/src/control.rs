@@ -30,7 +30,7 @@ impl Engine {
                 .bind(task.0)
                 .bind(actor)
                 .bind(reason)
-                .fetch_one(self.pool())
+                .fetch_one(self.single())
                 .await
                 .map_err(|error| to_error("cancelling", error))
         )?;

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr};
 use tasker_model::{Error, ErrorKind, Result};
 
+use crate::pgbouncer::{self, PgBouncer, Single};
 use crate::{Schema, to_error};
 
 /// How long an idle connection of the pool is taken to live.
@@ -22,12 +23,22 @@ pub struct Options {
     pub schema: Schema,
     /// The pool's largest number of connections; 10 by default. A worker's committers, heartbeat and notifier have their own beside it.
     pub pool_size: u32,
+    /// Whether PgBouncer in transaction mode is between; found out by default.
+    pub pgbouncer: PgBouncer,
+    /// The server itself, for migrating where `database_url` is that of a PgBouncer.
+    pub direct_database_url: Option<String>,
 }
 
 impl Options {
     /// Takes the defaults for a database.
     pub fn new(database_url: impl Into<String>) -> Self {
-        Self { database_url: database_url.into(), schema: Schema::default(), pool_size: 10 }
+        Self {
+            database_url: database_url.into(),
+            schema: Schema::default(),
+            pool_size: 10,
+            pgbouncer: PgBouncer::Auto,
+            direct_database_url: None,
+        }
     }
 }
 
@@ -36,6 +47,9 @@ impl Options {
 pub struct Engine {
     pool: PgPool,
     connect: Arc<PgConnectOptions>,
+    /// To the server itself where `connect` leads to a PgBouncer.
+    direct: Option<Arc<PgConnectOptions>>,
+    is_pooled: bool,
     schema: Schema,
     pub(crate) sql: Arc<Statements>,
 }
@@ -43,14 +57,13 @@ pub struct Engine {
 impl Engine {
     /// Connects. Does not migrate: see [`Engine::migrate`].
     pub async fn connect(options: &Options) -> Result<Self> {
-        let connect = PgConnectOptions::from_str(&options.database_url)
-            .map_err(|error| {
-                Error::new(ErrorKind::Invalid, format!("the database address is not a postgres:// URL: {error}"))
-                    .caused_by(error)
-            })?
-            .application_name("tasker")
-            .log_statements(tracing::log::LevelFilter::Trace)
-            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
+        let connect = connect_options(&options.database_url)?;
+        let direct = options.direct_database_url.as_deref().map(connect_options).transpose()?;
+        let is_pooled = match options.pgbouncer {
+            PgBouncer::Auto => pgbouncer::is_between(&connect).await?,
+            PgBouncer::Yes => true,
+            PgBouncer::No => false,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(options.pool_size)
             .acquire_timeout(Duration::from_secs(10))
@@ -67,18 +80,32 @@ impl Engine {
             .connect_with(connect.clone())
             .await
             .map_err(|error| to_error("connecting to the database", error))?;
-        Ok(Self::over(pool, connect, options.schema.clone()))
+        let engine = Self::over(pool, connect, options.schema.clone());
+        Ok(Self { direct: direct.map(Arc::new), is_pooled, ..engine })
     }
 
-    /// Wraps a pool that the application has already; further connections are made with the pool's own options.
+    /// Wraps a pool that the application has already; further connections are made with the pool's own options. It is taken to lead to the
+    /// server itself: see [`Engine::through_pgbouncer`].
     pub fn from_pool(pool: PgPool, schema: Schema) -> Self {
         let connect = (*pool.connect_options()).clone();
         Self::over(pool, connect, schema)
     }
 
+    /// Says whether the pool leads through PgBouncer in transaction mode; with `Auto` it is found out by a further connection.
+    pub async fn through_pgbouncer(self, pgbouncer: PgBouncer) -> Result<Self> {
+        // Newer servers write floats exactly without it, and PgBouncer refuses it.
+        let connect = (*self.connect).clone().extra_float_digits(None);
+        let is_pooled = match pgbouncer {
+            PgBouncer::Auto => pgbouncer::is_between(&connect).await?,
+            PgBouncer::Yes => true,
+            PgBouncer::No => false,
+        };
+        Ok(Self { connect: Arc::new(connect), is_pooled, ..self })
+    }
+
     fn over(pool: PgPool, connect: PgConnectOptions, schema: Schema) -> Self {
         let sql = Arc::new(Statements::new(&schema));
-        Self { pool, connect: Arc::new(connect), schema, sql }
+        Self { pool, connect: Arc::new(connect), direct: None, is_pooled: false, schema, sql }
     }
 
     /// Returns the pool for everything that is not a worker's hot path.
@@ -96,6 +123,37 @@ impl Engine {
         self.connect.connect().await.map_err(|error| to_error("connecting to the database", error))
     }
 
+    /// Opens a connection to the server itself, for what needs a session. Fails with `invalid` where only PgBouncer is known.
+    pub(crate) async fn open_direct(&self) -> Result<PgConnection> {
+        self.direct_options()?.connect().await.map_err(|error| to_error("connecting to the database", error))
+    }
+
+    pub(crate) fn direct_options(&self) -> Result<&PgConnectOptions> {
+        match &self.direct {
+            Some(direct) => Ok(direct),
+            None if self.is_pooled => Err(Error::new(
+                ErrorKind::Invalid,
+                "this needs a connection to the server itself, not through PgBouncer; set TASKER_DIRECT_DATABASE_URL",
+            )),
+            None => Ok(&self.connect),
+        }
+    }
+
+    /// Says whether PgBouncer in transaction mode is between: nothing that a session must remember works, LISTEN among it.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
+    }
+
+    /// Runs one statement on a connection of the pool: where PgBouncer is between, in a transaction of its own.
+    pub fn single(&self) -> Single<'_> {
+        Single::on_pool(&self.pool, self.is_pooled)
+    }
+
+    /// Runs one statement on this connection: where PgBouncer is between and the connection is in no transaction, in one of its own.
+    pub fn on<'c>(&self, conn: &'c mut PgConnection) -> Single<'c> {
+        Single::on_connection(conn, self.is_pooled)
+    }
+
     /// Takes a connection from the pool.
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
         self.pool.acquire().await.map_err(|error| to_error("taking a connection from the pool", error))
@@ -105,6 +163,19 @@ impl Engine {
     pub fn statement(&self, sql: &str) -> SqlStr {
         AssertSqlSafe(self.schema.fill(sql)).into_sql_str()
     }
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        Error::new(ErrorKind::Invalid, format!("the database address is not a postgres:// URL: {error}"))
+            .caused_by(error)
+    })?;
+    Ok(options
+        // Newer servers write floats exactly without it, and PgBouncer refuses it.
+        .extra_float_digits(None)
+        .application_name("tasker")
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1)))
 }
 
 /// The texts of the hot statements, filled once. Their names carry the protocol's number.

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tasker_model::{Error, ErrorKind, Result};
 
@@ -46,9 +47,16 @@ impl Installation {
 impl Engine {
     /// Brings the schema up to date, or makes it. Safe to call from many processes at once; quick when nothing is to be done.
     ///
-    /// Fails with `conflict` where the schema is newer than this program, `forbidden` where the role may not create it.
+    /// Fails with `conflict` where the schema is newer than this program, `forbidden` where the role may not create it, `invalid` where
+    /// something is to be done and only PgBouncer leads to the server: give `direct_database_url`.
     pub async fn migrate(&self) -> Result<()> {
-        let mut conn = self.open().await?;
+        let mut conn = match self.open_direct().await {
+            Ok(conn) => conn,
+            Err(error) if error.kind == ErrorKind::Invalid => {
+                return if self.installation().await?.is_current() { Ok(()) } else { Err(error) };
+            }
+            Err(error) => return Err(error),
+        };
         let doing = "migrating the database";
         check_server(&mut conn).await?;
         let lock = lock_key(self.schema());
@@ -133,7 +141,7 @@ impl Engine {
             migrator(schema).iter().map(|m| (m.version, m.description.to_string())).collect();
         let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(format!("\"{schema}\".migration"))
-            .fetch_one(&mut *conn)
+            .fetch_one(self.on(&mut conn))
             .await
             .map_err(|e| to_error(doing, e))?;
         if !exists {
@@ -147,13 +155,13 @@ impl Engine {
         let applied: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(
             schema.fill("select version, description from {schema}.migration where success order by 1"),
         ))
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(&mut conn))
         .await
         .map_err(|e| to_error(doing, e))?;
         let hash: Option<String> = sqlx::query_scalar(AssertSqlSafe(
             schema.fill("select value from {schema}.setting where key = 'functions'"),
         ))
-        .fetch_optional(&mut *conn)
+        .fetch_optional(self.on(&mut conn))
         .await
         .map_err(|e| to_error(doing, e))?;
         let has = |version: i64| applied.iter().any(|(v, _)| *v == version);
@@ -187,7 +195,7 @@ impl Engine {
     /// Deletes the schema and its queues, whatever they hold.
     pub async fn uninstall(&self) -> Result<()> {
         let doing = "deleting the schema";
-        let mut conn = self.open().await?;
+        let mut conn = self.open_direct().await?;
         let lock = lock_key(self.schema());
         sqlx::query("select pg_advisory_lock($1)")
             .bind(lock)
@@ -246,11 +254,14 @@ impl Engine {
             extension = conn.execute("create extension pgmq").await.is_ok();
         }
         if !extension {
-            pgmq::PGMQueueExt::new_with_pool(self.pool().clone())
+            // Its installer wants a pool; through PgBouncer ours would not do.
+            let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.direct_options()?.clone());
+            pgmq::PGMQueueExt::new_with_pool(pool.clone())
                 .await
                 .install_sql_from_embedded()
                 .await
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("{doing}: {error}")).caused_by(error))?;
+            pool.close().await;
         }
         check_pgmq(conn).await
     }

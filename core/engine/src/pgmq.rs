@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use sqlx::postgres::PgListener;
 use tasker_model::{Result, TaskId};
 
@@ -22,7 +22,7 @@ pub async fn receive(engine: &Engine, conn: &mut PgConnection, caller: &Caller) 
         .bind(i32::try_from(caller.want).unwrap_or(i32::MAX))
         .bind(caller.turn)
         .bind(caller.lease)
-        .fetch_all(conn)
+        .fetch_all(engine.on(conn))
         .await
         .map_err(|error| to_error("claiming steps", error))?;
     Reply::read(&rows)
@@ -55,7 +55,7 @@ pub async fn settle(
 pub async fn publish(engine: &Engine, conn: &mut PgConnection) -> Result<Reply> {
     let rows = sqlx::query(engine.sql.pump.clone())
         .bind(256)
-        .fetch_all(conn)
+        .fetch_all(engine.on(conn))
         .await
         .map_err(|error| to_error("turning due timers into messages", error))?;
     Reply::read(&rows)
@@ -65,9 +65,15 @@ pub async fn publish(engine: &Engine, conn: &mut PgConnection) -> Result<Reply> 
 /// holds a database-wide lock through the commit.
 pub async fn wake(engine: &Engine, conn: &mut PgConnection, queues: &[i32]) -> Result<()> {
     let channels: Vec<String> = queues.iter().map(|id| engine.schema().queue_channel(*id)).collect();
-    sqlx::query("select pg_notify(c, '') from unnest($1::text[]) as c")
+    let sql = if engine.is_pooled() && !conn.is_in_transaction() {
+        // The notifier's connection keeps no setting there. A caller's transaction has its own durability.
+        "select set_config('synchronous_commit', 'off', true), pg_notify(c, '') from unnest($1::text[]) as c"
+    } else {
+        "select pg_notify(c, '') from unnest($1::text[]) as c"
+    };
+    sqlx::query(sql)
         .bind(&channels)
-        .execute(conn)
+        .execute(engine.on(conn))
         .await
         .map_err(|error| to_error("waking workers", error))
         .map(drop)
@@ -130,6 +136,9 @@ impl Wakeups {
 
     /// Listens to further queues too.
     pub async fn add(&mut self, engine: &Engine, queues: &[i32]) -> Result<()> {
+        if queues.is_empty() {
+            return Ok(());
+        }
         let channels: Vec<String> = queues.iter().map(|id| engine.schema().queue_channel(*id)).collect();
         self.listener
             .listen_all(channels.iter().map(String::as_str))
@@ -162,7 +171,9 @@ pub async fn depth(engine: &Engine, conn: &mut PgConnection, queue_id: i32) -> R
          from (select {{schema}}.now() as at) n left join ({}) m on true",
         bands.join(" union all ")
     ));
-    let (visible, leased, oldest_ms): (i64, i64, Option<i64>) =
-        sqlx::query_as(sql).fetch_one(conn).await.map_err(|error| to_error("counting a queue's messages", error))?;
+    let (visible, leased, oldest_ms): (i64, i64, Option<i64>) = sqlx::query_as(sql)
+        .fetch_one(engine.on(conn))
+        .await
+        .map_err(|error| to_error("counting a queue's messages", error))?;
     Ok(Depth { visible, leased, oldest: oldest_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis) })
 }

@@ -79,7 +79,7 @@ impl Engine {
                     Durability::Relaxed => "relaxed",
                 })
                 .bind(steps.get())
-                .fetch_one(&mut conn)
+                .fetch_one(self.on(&mut conn))
                 .await
                 .map_err(|error| { to_error(&format!("registering workflow {}", definition.reference()), error,) })
         )?;
@@ -91,7 +91,7 @@ impl Engine {
         let sql = self.statement("select definition::text from {schema}.revision where revision_id = $1");
         let text: String = sqlx::query_scalar(sql)
             .bind(revision_id)
-            .fetch_one(conn)
+            .fetch_one(self.on(conn))
             .await
             .map_err(|error| to_error(&format!("reading revision {revision_id}"), error))?;
         let definition: Definition = Payload::parse(&text)?.to()?;
@@ -113,7 +113,7 @@ impl Engine {
         let (found, names): (Option<i32>, Option<String>) = sqlx::query_as(sql)
             .bind(&workflow.namespace)
             .bind(&workflow.name)
-            .fetch_one(conn)
+            .fetch_one(self.on(conn))
             .await
             .map_err(|error| to_error("finding the workflow", error))?;
         found.ok_or_else(|| {
@@ -139,7 +139,7 @@ impl Engine {
             .bind(&workflow.namespace)
             .bind(&workflow.name)
             .bind(which)
-            .fetch_one(self.pool())
+            .fetch_one(self.single())
             .await
             .map_err(|error| to_error("activating a revision", error))
     }

@@ -170,7 +170,7 @@ impl Engine {
             .bind(caller.turn)
             .bind(caller.lease)
             .bind(caller.relaxed)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("settling outcomes", error))?;
         let mut reply = Reply::read(&rows)?;
@@ -201,7 +201,7 @@ impl Engine {
             .bind(value.get())
             .bind(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX))
             .bind(worker_id)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("settling the step in its own transaction", error))?;
         Reply::read(&rows)

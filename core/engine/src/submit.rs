@@ -154,7 +154,7 @@ impl Engine {
             .bind(handlers)
             .bind(handoff)
             .bind(lease)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("submitting", error))?;
         let mut reply = Reply::read(&rows)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use tasker_model::outcome::StepFailure;
 use tasker_model::retry::Retry;
 use tasker_model::{Payload, Result, TaskId};
@@ -42,28 +42,22 @@ impl Engine {
         conn: &mut PgConnection,
         policy: &impl RetryPolicies,
     ) -> Result<Option<(Swept, Vec<Reply>)>> {
-        if !self.try_sweep_lock(conn).await? {
-            return Ok(None);
-        }
-        let result = self.sweep_locked(conn, policy).await;
-        self.sweep_unlock(conn).await?;
-        result.map(Some)
-    }
-
-    async fn sweep_locked(&self, conn: &mut PgConnection, policy: &impl RetryPolicies) -> Result<(Swept, Vec<Reply>)> {
         let doing = "sweeping";
-        let mut swept = Swept::default();
-        let mut replies = Vec::new();
-        swept.workers = sqlx::query_scalar(self.statement("select {schema}.sweep_workers()"))
-            .fetch_one(&mut *conn)
+        let Some(mut tx) = self.begin_sweep(conn).await? else { return Ok(None) };
+        let workers: i32 = sqlx::query_scalar(self.statement("select {schema}.sweep_workers()"))
+            .fetch_one(self.on(&mut tx))
             .await
             .map_err(|e| to_error(doing, e))?;
         let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32)> = sqlx::query_as(
             self.statement("select task_id, idx, gen, attempt, revision_id, timeout_ms from {schema}.overdue_steps()"),
         )
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(&mut tx))
         .await
         .map_err(|e| to_error(doing, e))?;
+        tx.commit().await.map_err(|e| to_error(doing, e))?;
+        let mut swept = Swept { workers, ..Swept::default() };
+        let mut replies = Vec::new();
+        // Without the lock: each is fenced by the step's generation, so a second sweeper finds it done.
         for (task, idx, generation, attempt, revision_id, timeout_ms) in overdue {
             let retry = policy.retry(revision_id, idx).await?;
             let reply = self.expire_step(conn, TaskId(task), idx, generation, attempt, timeout_ms, &retry).await?;
@@ -71,35 +65,29 @@ impl Engine {
             replies.push(reply);
         }
         self.vacuum_queues(conn).await?;
-        Ok((swept, replies))
+        Ok(Some((swept, replies)))
     }
 
     /// Runs the rare part: leftovers, missing messages, expired keys, event partitions. Meant for once an hour.
     pub async fn sweep_deeply(&self, conn: &mut PgConnection) -> Result<Option<Swept>> {
-        if !self.try_sweep_lock(conn).await? {
-            return Ok(None);
-        }
-        let result = self.sweep_deeply_locked(conn).await;
-        self.sweep_unlock(conn).await?;
-        result.map(Some)
-    }
-
-    async fn sweep_deeply_locked(&self, conn: &mut PgConnection) -> Result<Swept> {
         let doing = "sweeping";
+        let Some(mut tx) = self.begin_sweep(conn).await? else { return Ok(None) };
         let (leftovers, keys): (i64, i64) =
             sqlx::query_as(self.statement("select {schema}.sweep_leftovers(), {schema}.sweep_keys(10000)"))
-                .fetch_one(&mut *conn)
+                .fetch_one(self.on(&mut tx))
                 .await
                 .map_err(|e| to_error(doing, e))?;
+        tx.commit().await.map_err(|e| to_error(doing, e))?;
         let repaired = self.repair(conn).await?;
         sqlx::query(self.statement("select {schema}.make_partitions(8)"))
-            .execute(conn)
+            .execute(self.on(conn))
             .await
             .map_err(|e| to_error(doing, e))?;
-        Ok(Swept { leftovers, repaired, keys, ..Swept::default() })
+        Ok(Some(Swept { leftovers, repaired, keys, ..Swept::default() }))
     }
 
-    /// Sends messages for ready steps that have lost theirs: those that two looks, a moment apart, find without any owner.
+    /// Sends messages for ready steps that have lost theirs: those that two looks, a moment apart, find without any owner. Without the
+    /// sweepers' lock: the second look holds the steps, so a second sweeper finds them repaired.
     async fn repair(&self, conn: &mut PgConnection) -> Result<i64> {
         let doing = "looking for lost messages";
         let suspects: Vec<(uuid::Uuid, i32, i32)> =
@@ -107,7 +95,7 @@ impl Engine {
                 "select task_id, idx, gen from {schema}.ownerless_steps({schema}.now() - $1::text::interval)",
             ))
             .bind(REPAIR_AGE)
-            .fetch_all(&mut *conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|e| to_error(doing, e))?;
         if suspects.is_empty() {
@@ -118,7 +106,7 @@ impl Engine {
             .bind(suspects.iter().map(|s| s.0).collect::<Vec<_>>())
             .bind(suspects.iter().map(|s| s.1).collect::<Vec<_>>())
             .bind(suspects.iter().map(|s| s.2).collect::<Vec<_>>())
-            .fetch_one(conn)
+            .fetch_one(self.on(conn))
             .await
             .map_err(|e| to_error(doing, e))?;
         if repaired > 0 {
@@ -137,7 +125,7 @@ impl Engine {
         )
         .bind(DEAD_ENTRIES)
         .bind(format!("q_{}", self.schema().queue_prefix()))
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(conn))
         .await
         .map_err(|e| to_error(doing, e))?;
         for table in tables {
@@ -168,25 +156,25 @@ impl Engine {
             .bind(generation)
             .bind(Payload::from_value(&StepFailure::timeout(limit))?.get())
             .bind(delay.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|e| to_error("timing out a step", e))?;
         Reply::read(&rows)
     }
 
-    async fn try_sweep_lock(&self, conn: &mut PgConnection) -> Result<bool> {
-        sqlx::query_scalar(self.statement("select pg_try_advisory_lock(hashtextextended('{schema_text}.sweep', 0))"))
-            .fetch_one(conn)
-            .await
-            .map_err(|e| to_error("taking the sweeper's lock", e))
-    }
-
-    async fn sweep_unlock(&self, conn: &mut PgConnection) -> Result<()> {
-        sqlx::query(self.statement("select pg_advisory_unlock(hashtextextended('{schema_text}.sweep', 0))"))
-            .execute(conn)
-            .await
-            .map_err(|e| to_error("releasing the sweeper's lock", e))
-            .map(drop)
+    /// Begins a transaction that holds the sweepers' lock to its end; none where another process has it. The lock is the transaction's,
+    /// not the session's: PgBouncer may give a session's to anybody.
+    async fn begin_sweep<'c>(&self, conn: &'c mut PgConnection) -> Result<Option<Transaction<'c, Postgres>>> {
+        let doing = "taking the sweepers' lock";
+        let mut tx = conn.begin().await.map_err(|e| to_error(doing, e))?;
+        let sql = self.statement("select pg_try_advisory_xact_lock(hashtextextended('{schema_text}.sweep', 0))");
+        let is_ours: bool =
+            sqlx::query_scalar(sql).fetch_one(self.on(&mut tx)).await.map_err(|e| to_error(doing, e))?;
+        if is_ours {
+            return Ok(Some(tx));
+        }
+        tx.rollback().await.map_err(|e| to_error(doing, e))?;
+        Ok(None)
     }
 }
 

@@ -29,7 +29,7 @@ impl Engine {
         let rows = sqlx::query(self.sql.take_internal.clone())
             .bind(want)
             .bind(LEASE)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error(doing, error))?;
         rows.iter()
@@ -52,7 +52,7 @@ impl Engine {
             .bind(message.read_ct)
             .bind(&message.kind)
             .bind(message.task_id.0)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("applying an internal message", error))?;
         Reply::read(&rows)

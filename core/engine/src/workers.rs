@@ -66,7 +66,7 @@ impl Engine {
             .bind(&worker.version)
             .bind(worker.concurrency)
             .bind(i32::try_from(worker.lease.as_secs().max(1)).unwrap_or(i32::MAX))
-            .fetch_one(self.pool())
+            .fetch_one(self.single())
             .await
             .map_err(|error| to_error("starting the worker", error))
     }
@@ -75,7 +75,7 @@ impl Engine {
     pub async fn stop_worker(&self, worker_id: i32) -> Result<()> {
         sqlx::query(self.statement("select {schema}.stop_worker($1)"))
             .bind(worker_id)
-            .execute(self.pool())
+            .execute(self.single())
             .await
             .map_err(|error| to_error("stopping the worker", error))
             .map(drop)
@@ -93,7 +93,7 @@ impl Engine {
                 .bind(kind)
                 .bind(&namespaces)
                 .bind(&names)
-                .fetch_all(self.pool())
+                .fetch_all(self.single())
                 .await
                 .map_err(|error| to_error("announcing handlers", error))
         )?;
@@ -125,7 +125,7 @@ impl Engine {
             .bind(kind)
             .bind(handlers)
             .bind(only)
-            .fetch_all(self.pool())
+            .fetch_all(self.single())
             .await
             .map_err(|error| to_error("finding the worker's queues", error))
     }
@@ -141,7 +141,7 @@ impl Engine {
         let each = |pick: fn(&Beat) -> i32| beats.iter().map(pick).collect::<Vec<_>>();
         let rows = sqlx::query(self.sql.heartbeat.clone())
             .bind(worker_id)
-            .bind(idle_for)
+            .bind(idle_for.map(whole_milliseconds))
             .bind(each(|b| b.lease.queue_id))
             .bind(beats.iter().map(|b| b.lease.band).collect::<Vec<_>>())
             .bind(beats.iter().map(|b| b.lease.msg_id).collect::<Vec<_>>())
@@ -151,7 +151,7 @@ impl Engine {
             .bind(each(|b| b.lease.generation))
             .bind(beats.iter().map(|b| i64::try_from(b.running.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
             .bind(lease)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("sending the heartbeat", error))?;
         rows.iter()
@@ -166,4 +166,9 @@ impl Engine {
             .collect::<Result<_, sqlx::Error>>()
             .map_err(|error| to_error("sending the heartbeat", error))
     }
+}
+
+/// An interval has no nanoseconds, and a third of a lease does.
+fn whole_milliseconds(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

@@ -332,9 +332,9 @@ async fn the_sweeper_forgets_dead_workers_and_repairs_lost_messages() {
 #[tokio::test]
 async fn only_one_sweeps_at_a_time() {
     let db = db().await;
-    let mut one = db.engine.open().await.unwrap();
+    let mut one = db.pool.acquire().await.unwrap();
     let mut two = db.engine.open().await.unwrap();
-    sqlx::query("select pg_advisory_lock(hashtextextended('tasker.sweep', 0))").execute(&mut one).await.unwrap();
+    sqlx::query("select pg_advisory_lock(hashtextextended('tasker.sweep', 0))").execute(&mut *one).await.unwrap();
     assert!(db.engine.sweep(&mut two, &Never).await.unwrap().is_none());
 }
 
@@ -405,7 +405,7 @@ async fn a_test_session_sees_only_its_own_tasks_and_moves_its_own_clock() {
     assert_eq!(clock::begin_test(&mut tx, db.engine.schema()).await.unwrap_err().kind, ErrorKind::Forbidden);
     drop(tx);
     let offset: bool = sqlx::query_scalar("select set_config('tasker.clock_offset', '1 year', false) is not null and tasker.now() < now() + interval '1 hour'")
-        .fetch_one(&mut db.engine.open().await.unwrap())
+        .fetch_one(&mut *db.pool.acquire().await.unwrap())
         .await
         .unwrap();
     assert!(offset, "an unmarked database has one clock");
@@ -445,7 +445,7 @@ async fn the_sweeper_vacuums_a_queue_full_of_dead_entries() {
         db.engine.submit(&mut hand.conn, &many, None, tasker_engine::Root::Anyone).await.unwrap();
     }
     assert_eq!(hand.drain().await, 4000);
-    sqlx::query("select pg_stat_force_next_flush()").execute(&mut hand.conn).await.unwrap();
+    sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut hand.conn).await.unwrap();
     let vacuums = "select sum(vacuum_count)::bigint from pg_stat_user_tables where schemaname = 'pgmq'";
     assert_eq!(db.count(vacuums).await, 0);
     // Statistics arrive a moment later.

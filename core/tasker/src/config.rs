@@ -9,7 +9,8 @@ use tasker_model::{Error, ErrorKind, Result};
 use crate::Builder;
 
 /// Takes `DATABASE_URL`, and over the builder's defaults what is set of `TASKER_SCHEMA`, `TASKER_POOL_SIZE`,
-/// `TASKER_CONCURRENCY`, `TASKER_QUEUES`, `TASKER_LEASE_SECONDS`, `TASKER_POLL_MAX_MS` and `TASKER_DRAIN_SECONDS`.
+/// `TASKER_CONCURRENCY`, `TASKER_QUEUES`, `TASKER_LEASE_SECONDS`, `TASKER_POLL_MAX_MS`, `TASKER_DRAIN_SECONDS`, `TASKER_PGBOUNCER` and
+/// `TASKER_DIRECT_DATABASE_URL`.
 pub(crate) fn from_environment(builder: Builder) -> Result<Builder> {
     let mut builder = builder;
     if let Some(url) = read("DATABASE_URL") {
@@ -35,6 +36,12 @@ pub(crate) fn from_environment(builder: Builder) -> Result<Builder> {
     }
     if let Some(seconds) = number("TASKER_DRAIN_SECONDS")? {
         builder = builder.drain(Duration::from_secs(seconds));
+    }
+    if let Some(pgbouncer) = read("TASKER_PGBOUNCER") {
+        builder = builder.pgbouncer(pgbouncer.parse()?);
+    }
+    if let Some(url) = read("TASKER_DIRECT_DATABASE_URL") {
+        builder = builder.direct_database_url(&url);
     }
     Ok(builder)
 }

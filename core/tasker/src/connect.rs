@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tasker_engine::{Engine, Schema};
+use tasker_engine::{Engine, PgBouncer, Schema};
 use tasker_model::{Error, ErrorKind, Result};
 use tasker_worker::Options;
 
@@ -20,6 +20,8 @@ pub struct Builder {
     schema: Schema,
     pool: Option<PgPool>,
     pool_size: Option<u32>,
+    pgbouncer: PgBouncer,
+    direct_database_url: Option<String>,
     worker: Options,
 }
 
@@ -39,6 +41,19 @@ impl Builder {
     /// Limits Tasker's own pool; 10 connections unless said.
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = Some(connections);
+        self
+    }
+
+    /// Says whether the database is reached through PgBouncer in transaction mode; found out unless said. A pool that was given is asked
+    /// too: its own connections must then prepare nothing by name.
+    pub fn pgbouncer(mut self, pgbouncer: PgBouncer) -> Self {
+        self.pgbouncer = pgbouncer;
+        self
+    }
+
+    /// Names the server itself, for [`Tasker::migrate`], where `database_url` is that of a PgBouncer.
+    pub fn direct_database_url(mut self, url: &str) -> Self {
+        self.direct_database_url = Some(url.to_owned());
         self
     }
 
@@ -85,7 +100,8 @@ impl Builder {
     }
 
     /// Takes what the environment sets: `DATABASE_URL`, `TASKER_SCHEMA`, `TASKER_POOL_SIZE`, `TASKER_CONCURRENCY`,
-    /// `TASKER_QUEUES`, `TASKER_LEASE_SECONDS`, `TASKER_POLL_MAX_MS`, `TASKER_DRAIN_SECONDS`.
+    /// `TASKER_QUEUES`, `TASKER_LEASE_SECONDS`, `TASKER_POLL_MAX_MS`, `TASKER_DRAIN_SECONDS`, `TASKER_PGBOUNCER` (`auto`, `true`,
+    /// `false`), `TASKER_DIRECT_DATABASE_URL`.
     pub fn env(self) -> Result<Self> {
         config::from_environment(self)
     }
@@ -93,11 +109,13 @@ impl Builder {
     /// Connects. Fails with `invalid` without a database, with `unavailable` where it cannot be reached.
     pub async fn connect(self) -> Result<Tasker> {
         let engine = match (self.pool, self.database_url) {
-            (Some(pool), _) => Engine::from_pool(pool, self.schema),
+            (Some(pool), _) => Engine::from_pool(pool, self.schema).through_pgbouncer(self.pgbouncer).await?,
             (None, Some(database_url)) => {
                 let mut options = tasker_engine::Options::new(database_url);
                 options.schema = self.schema;
                 options.pool_size = self.pool_size.unwrap_or(POOL_SIZE);
+                options.pgbouncer = self.pgbouncer;
+                options.direct_database_url = self.direct_database_url;
                 Engine::connect(&options).await?
             }
             (None, None) => return Err(no_database()),

@@ -73,7 +73,7 @@ pub use step::{Call, Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, Ste
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};
 pub use tasker_engine::queries::{EventRow, StepRow, TaskDetail};
-pub use tasker_engine::{CancelReply, Engine, Schema};
+pub use tasker_engine::{CancelReply, Engine, PgBouncer, Schema};
 #[cfg(feature = "macros")]
 pub use tasker_macros::step;
 pub use tasker_model::{

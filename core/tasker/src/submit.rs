@@ -270,7 +270,7 @@ async fn insert(engine: &Engine, connection: &mut PgConnection, submission: Subm
         );
         let sleepers: Vec<i32> = sqlx::query_scalar(sleepers)
             .bind(&queues)
-            .fetch_all(&mut *connection)
+            .fetch_all(engine.on(connection))
             .await
             .map_err(|error| to_error("looking for idle workers", error))?;
         if !sleepers.is_empty() {

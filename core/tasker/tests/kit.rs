@@ -174,7 +174,7 @@ async fn a_skipped_step_gives_null() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tests_and_a_worker_share_a_database() {
     let db = db().await;
-    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders());
+    let tasker = Tasker::connect(&db.database.engine_url()).await.unwrap().workflow(orders());
     let worker = tasker.start().await.unwrap();
     let runs = (0..8).map(|n| {
         let pool = db.pool.clone();

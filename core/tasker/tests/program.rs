@@ -49,7 +49,7 @@ async fn it_works_until_it_is_told_to_stop() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let tasker = Tasker::connect(db.database.url()).await.unwrap();
+    let tasker = Tasker::connect(&db.database.engine_url()).await.unwrap();
     // The program registers the workflow as it starts.
     let mut tries = 0;
     let task = loop {

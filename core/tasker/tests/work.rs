@@ -87,7 +87,7 @@ async fn a_workflow_without_a_tasker_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_runs_tasks_until_it_is_told_to_stop() {
     let db = db().await;
-    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders()).concurrency(8);
+    let tasker = Tasker::connect(&db.database.engine_url()).await.unwrap().workflow(orders()).concurrency(8);
     let before = tasker.submit("orders.order_processing", order(&[0.5])).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tasker.clone();
@@ -137,7 +137,7 @@ async fn work_runs_tasks_until_it_is_told_to_stop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_and_a_server_end_together() {
     let db = db().await;
-    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(orders());
+    let tasker = Tasker::connect(&db.database.engine_url()).await.unwrap().workflow(orders());
     let server = async {
         let task = tasker.submit("orders.order_processing", order(&[2.0])).await?;
         task.wait_for(SOON).await?.result::<String>()
@@ -177,7 +177,7 @@ async fn a_step_commits_its_rows_with_its_result() {
             .await
         },
     );
-    let tasker = Tasker::connect(db.database.url()).await.unwrap().workflow(workflow);
+    let tasker = Tasker::connect(&db.database.engine_url()).await.unwrap().workflow(workflow);
     let worker = tasker.start().await.unwrap();
     let task = tasker.submit("charges", order(&[1.0, 2.0])).await.unwrap();
     assert_eq!(task.wait_for(SOON).await.unwrap().result::<f64>().unwrap(), 3.0);

@@ -11,7 +11,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::server::server_url;
+use crate::config;
+use crate::server::{TEST_PGBOUNCER, server_url};
 
 const MAX_CONNECTIONS: u32 = 40;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +35,14 @@ impl TestDatabase {
     /// Returns the URL of the database.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the URL that an engine takes: the database's own, or where `TASKER_TEST_PGBOUNCER` names a PgBouncer, its.
+    pub fn engine_url(&self) -> String {
+        match config::variable(TEST_PGBOUNCER) {
+            Some(authority) => format!("postgres://{authority}/{}", self.name),
+            None => self.url.clone(),
+        }
     }
 
     /// Returns the name of the database.

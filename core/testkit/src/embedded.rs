@@ -1,11 +1,15 @@
 //! A throw-away server of the supervisor.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tasker_postgres::{Options, Postgres, Result};
+use tasker_postgres::{Options, Postgres};
 use uuid::Uuid;
+
+use crate::variant::{PgBouncer, Surroundings, Variant, surround};
 
 const PREFIX: &str = "tasker-test-";
 /// Younger directories may belong to a start that has not taken its lock yet.
@@ -17,26 +21,41 @@ const ABANDONED_AFTER: Duration = Duration::from_mins(1);
 pub struct Embedded {
     /// Present until the drop.
     postgres: Option<Postgres>,
+    surroundings: Surroundings,
+    socket: Option<PathBuf>,
 }
 
 impl Embedded {
     /// Starts a server and blocks until it is ready; takes about a second. Also deletes what test
     /// processes that were killed have left.
-    pub fn start() -> Result<Self> {
+    pub fn start() -> io::Result<Self> {
+        Self::start_as(Variant::default())
+    }
+
+    /// The same for a server that is met in another way.
+    pub fn start_as(variant: Variant) -> io::Result<Self> {
         sweep(&std::env::temp_dir());
+        let refuse = |error: io::Error| io::Error::other(format!("cannot prepare the tests' server: {error}"));
         let directory = std::env::temp_dir().join(format!("{PREFIX}{}", Uuid::now_v7()));
-        let options = Options {
-            durable: false,
-            settings: vec![("max_connections".to_owned(), "300".to_owned())],
-            ..Options::new(directory)
-        };
-        let postgres = Some(Postgres::start(&options)?);
-        Ok(Self { postgres })
+        let mut settings = vec![("max_connections".to_owned(), "300".to_owned())];
+        let socket = variant.socket.then(|| make_socket_directory().map_err(refuse)).transpose()?;
+        if let Some(socket) = &socket {
+            settings.push(("unix_socket_directories".to_owned(), socket.display().to_string()));
+        }
+        let options = Options { durable: false, settings, ..Options::new(directory) };
+        let postgres = Postgres::start(&options).map_err(io::Error::other)?;
+        let surroundings = surround(postgres.url(), postgres.data_dir(), socket.as_deref(), variant).map_err(refuse)?;
+        Ok(Self { postgres: Some(postgres), surroundings, socket })
     }
 
     /// Returns the URL of the server, with a database to connect to.
     pub fn url(&self) -> &str {
-        self.postgres.as_ref().map_or("", Postgres::url)
+        &self.surroundings.url
+    }
+
+    /// Returns `user:password@host:port` of the PgBouncer in front of it.
+    pub fn pgbouncer(&self) -> Option<&str> {
+        self.surroundings.pgbouncer.as_ref().map(PgBouncer::authority)
     }
 }
 
@@ -45,11 +64,23 @@ impl Drop for Embedded {
         let Some(postgres) = self.postgres.take() else {
             return;
         };
+        self.surroundings = Surroundings::default();
         let directory = postgres.data_dir().to_owned();
         drop(postgres);
         // What is left is found by the sweep of a later start.
         let _ = fs::remove_dir_all(directory);
+        if let Some(socket) = &self.socket {
+            let _ = fs::remove_dir_all(socket);
+        }
     }
+}
+
+/// The server's account must write to it, and a socket's path may have a hundred bytes only.
+fn make_socket_directory() -> io::Result<PathBuf> {
+    let directory = PathBuf::from(format!("/tmp/{PREFIX}{}", Uuid::new_v4().simple()));
+    fs::create_dir(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777))?;
+    Ok(directory)
 }
 
 /// Deletes the directories of servers whose process was killed. Those of other accounts stay.

@@ -4,7 +4,8 @@
 //! `DATABASE_URL`, one that this process starts and throws away. A test is never skipped for the
 //! lack of one: then it panics and says what to do.
 //!
-//! `with-services COMMAND` starts one server for many test processes.
+//! `with-services COMMAND` starts one server for many test processes, with `--tls`, `--socket`, `--unprivileged` or `--pgbouncer` one that
+//! is met in that way.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -23,7 +24,9 @@ mod config;
 mod database;
 mod embedded;
 mod server;
+mod variant;
 
 pub use database::{TestDatabase, database};
 pub use embedded::Embedded;
-pub use server::{TEST_DATABASE_URL, given_url, server_url};
+pub use server::{TEST_DATABASE_URL, TEST_PGBOUNCER, given_url, server_url};
+pub use variant::Variant;

@@ -10,6 +10,9 @@ use crate::embedded::Embedded;
 /// The variable that names the server to test against.
 pub const TEST_DATABASE_URL: &str = "TASKER_TEST_DATABASE_URL";
 
+/// The variable that names a PgBouncer in front of that server, `user:password@host:port`.
+pub const TEST_PGBOUNCER: &str = "TASKER_TEST_PGBOUNCER";
+
 static URL: OnceCell<String> = OnceCell::const_new();
 /// Statics are never dropped; [`stop_at_exit`] empties it.
 static EMBEDDED: Mutex<Option<Embedded>> = Mutex::new(None);

@@ -21,6 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(process: Arc<Process>) {
     let mut conn: Option<PgConnection> = None;
     loop {
+        process.pace.unheard(process.engine.is_pooled() && !process.slots.are_all_free());
         let can_claim = !process.draining.is_cancelled() && process.slots.free() > 0;
         // Cancel safe: a permit of the wake-up is kept for the next wait.
         tokio::select! {

@@ -52,7 +52,8 @@ async fn run(process: Arc<Process>) {
     let mut has_said_idle = false;
     loop {
         let now = Instant::now();
-        let is_idle = process.slots.are_all_free() && process.pace.quiet_for() >= QUIET;
+        // Who hears no wake-up is not to be woken.
+        let is_idle = !process.engine.is_pooled() && process.slots.are_all_free() && process.pace.quiet_for() >= QUIET;
         let is_due = last.is_none_or(|last| now.duration_since(last) >= every)
             || process.leases.has_unshown(now)
             || (is_idle && !has_said_idle);

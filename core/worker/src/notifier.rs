@@ -84,6 +84,10 @@ pub(crate) async fn run(process: Arc<Process>) {
 
 async fn connect(process: &Process) -> Result<PgConnection> {
     let mut conn = process.engine.open().await?;
+    if process.engine.is_pooled() {
+        // Each call says it for its own transaction.
+        return Ok(conn);
+    }
     conn.execute("set synchronous_commit = off")
         .await
         .map_err(|error| to_error("preparing the notifier's connection", error))?;

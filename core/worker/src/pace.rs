@@ -25,6 +25,8 @@ const INTERNAL_BUSY: Duration = Duration::from_millis(500);
 const INTERNAL_QUIET: Duration = Duration::from_secs(8);
 /// How many moments at which a message becomes visible are remembered; the ordinary pauses find the others.
 const MOMENTS: usize = 1024;
+/// Where no wake-up is heard, the longest pause while a step of this process runs: what follows it may come by others.
+const UNHEARD: Duration = Duration::from_millis(100);
 /// A pause that ends within this is not cut short by work: its end finds the news.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -56,10 +58,15 @@ struct State {
     last_internal: Instant,
     /// Until when the claimer sleeps.
     planned: Instant,
+    /// No wake-up is heard, and a step runs.
+    is_unheard: bool,
 }
 
 impl State {
     fn cap(&self, poll_max: Duration, now: Instant) -> Duration {
+        if self.is_unheard {
+            return poll_max.min(UNHEARD);
+        }
         if now.duration_since(self.quiet_since) >= QUIET { poll_max.max(LONGEST_QUIET) } else { poll_max }
     }
 
@@ -103,6 +110,7 @@ impl Pace {
                 is_internal_due: true,
                 last_internal: now,
                 planned: now,
+                is_unheard: false,
             }),
             news: Notify::new(),
             poll_max,
@@ -119,6 +127,11 @@ impl Pace {
         state.is_woken = true;
         state.quiet_since = Instant::now();
         self.news.notify_one();
+    }
+
+    /// Says whether a step runs in a process that hears no wake-ups.
+    pub(crate) fn unheard(&self, is_unheard: bool) {
+        self.lock().is_unheard = is_unheard;
     }
 
     /// A call read the queues, or brought work: the pauses begin anew.
@@ -278,6 +291,19 @@ mod tests {
         let (reads, looks) = play(&pace, &mut now, Duration::from_mins(1));
         assert!((24..=34).contains(&reads), "{reads}");
         assert!(looks <= 34, "{looks}");
+    }
+
+    #[test]
+    fn a_process_that_hears_nothing_looks_ten_times_a_second_while_a_step_runs() {
+        let pace = Pace::new(Duration::from_millis(500));
+        let mut now = Instant::now();
+        play(&pace, &mut now, Duration::from_mins(3));
+        pace.unheard(true);
+        let (reads, _) = play(&pace, &mut now, Duration::from_secs(10));
+        assert!((90..=101).contains(&reads), "{reads}");
+        pace.unheard(false);
+        let (later, _) = play(&pace, &mut now, Duration::from_secs(10));
+        assert!(later <= 8, "{later}");
     }
 
     #[test]

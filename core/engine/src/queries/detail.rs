@@ -121,13 +121,13 @@ impl Engine {
              from {schema}.task k join {schema}.revision r on r.revision_id = k.revision_id where k.task_id = $1",
         ))
         .bind(task.0)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(self.on(&mut tx))
         .await
         .map_err(|error| to_error(doing, error))?
         .ok_or_else(|| no_task(task))?;
         let rows = sqlx::query(self.statement(include_str!("steps.sql")))
             .bind(task.0)
-            .fetch_all(&mut *tx)
+            .fetch_all(self.on(&mut tx))
             .await
             .map_err(|error| to_error(doing, error))?;
         let mut steps = Vec::with_capacity(rows.len());
@@ -175,7 +175,7 @@ impl Engine {
                 sqlx::query_scalar("select pg_relation_size(to_regclass('pgmq.' || $1::text)) <= $2")
                     .bind(&table)
                     .bind(SEARCHED_BYTES)
-                    .fetch_one(&mut *conn)
+                    .fetch_one(self.on(conn))
                     .await
                     .map_err(|error| to_error(doing, error))?;
             if is_small != Some(true) {
@@ -186,7 +186,7 @@ impl Engine {
                  where vt > {{schema}}.now() and (message->>'t')::uuid = $1"
             )))
             .bind(task.0)
-            .fetch_all(&mut *conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error(doing, error))?;
             found.extend(rows.into_iter().map(|(idx, generation, read, until)| Message {

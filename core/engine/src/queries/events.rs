@@ -57,7 +57,7 @@ impl Engine {
             .bind(after.map(|(at, _)| at))
             .bind(after.map(|(_, number)| number))
             .bind(i64::try_from(EVENTS_LIMIT).unwrap_or(i64::MAX))
-            .fetch_all(self.pool())
+            .fetch_all(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| event(row, task).map_err(|error| to_error(doing, error))).collect()

@@ -48,7 +48,7 @@ impl Engine {
     async fn newest(&self, conn: &mut PgConnection) -> Result<TaskId> {
         let sql = self.statement("select task_id from {schema}.task order by task_id desc limit 1");
         let found: Option<Uuid> = sqlx::query_scalar(sql)
-            .fetch_optional(conn)
+            .fetch_optional(self.on(conn))
             .await
             .map_err(|error| to_error("finding the newest task", error))?;
         found.map(TaskId).ok_or_else(|| {
@@ -60,7 +60,7 @@ impl Engine {
         let sql = self.statement("select exists (select from {schema}.task where task_id = $1)");
         let exists: bool = sqlx::query_scalar(sql)
             .bind(id.0)
-            .fetch_one(conn)
+            .fetch_one(self.on(conn))
             .await
             .map_err(|error| to_error("finding a task", error))?;
         if exists { Ok(id) } else { Err(no_task(id)) }
@@ -73,7 +73,7 @@ impl Engine {
         let sql = self.statement("select task_id from {schema}.task_key where key = $1 order by task_id desc limit 6");
         let found: Vec<Uuid> = sqlx::query_scalar(sql)
             .bind(key)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("finding a task by its key", error))?;
         Ok(found.into_iter().map(TaskId).collect())
@@ -89,7 +89,7 @@ impl Engine {
         let found: Vec<Uuid> = sqlx::query_scalar(sql)
             .bind(from)
             .bind(to)
-            .fetch_all(conn)
+            .fetch_all(self.on(conn))
             .await
             .map_err(|error| to_error("finding a task by the start of its id", error))?;
         Ok(found.into_iter().map(TaskId).collect())

@@ -63,7 +63,7 @@ impl Engine {
     pub async fn facts(&self) -> Result<Facts> {
         let doing = "reading facts about the server";
         let row = sqlx::query(self.statement(include_str!("facts.sql")))
-            .fetch_one(self.pool())
+            .fetch_one(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         let read = || -> sqlx::Result<Facts> {
@@ -84,7 +84,7 @@ impl Engine {
     pub async fn unserved_handlers(&self) -> Result<Vec<UnservedHandler>> {
         let rows: Vec<(String, String, Vec<String>, i64)> =
             sqlx::query_as(self.statement(include_str!("unserved_handlers.sql")))
-                .fetch_all(self.pool())
+                .fetch_all(self.single())
                 .await
                 .map_err(|error| to_error("looking for handlers without a worker", error))?;
         Ok(rows
@@ -102,7 +102,7 @@ impl Engine {
              union (select task_id from {schema}.task order by task_id desc limit $1 / 2)",
         ))
         .bind(SAMPLE)
-        .fetch_all(self.pool())
+        .fetch_all(self.single())
         .await
         .map_err(|error| to_error(doing, error))?;
         let rows: Vec<(String, Uuid, Option<i32>, String)> =
@@ -110,7 +110,7 @@ impl Engine {
                 "select invariant, task_id, idx, detail from {schema}.check_invariants($1) order by 1, 2, 3",
             ))
             .bind(&ids)
-            .fetch_all(self.pool())
+            .fetch_all(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         Ok(rows
@@ -119,16 +119,19 @@ impl Engine {
             .collect())
     }
 
-    /// Sends a NOTIFY to itself and measures until it arrives; none where it did not in `patience`.
+    /// Sends a NOTIFY to itself and measures until it arrives; none where it did not in `patience`, or PgBouncer is between.
     pub async fn notify_round_trip(&self, patience: Duration) -> Result<Option<Duration>> {
         let doing = "measuring NOTIFY";
+        if self.is_pooled() {
+            return Ok(None);
+        }
         let channel = format!("{}_echo_{}", self.schema(), Uuid::new_v4().simple());
         let mut listener = PgListener::connect_with(self.pool()).await.map_err(|error| to_error(doing, error))?;
         listener.listen(&channel).await.map_err(|error| to_error(doing, error))?;
         let sent = Instant::now();
         sqlx::query("select pg_notify($1, '')")
             .bind(&channel)
-            .execute(self.pool())
+            .execute(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         match tokio::time::timeout(patience, listener.recv()).await {

@@ -21,7 +21,7 @@ impl Engine {
              where k.task_id = $1 order by w.idx",
         ))
         .bind(task.0)
-        .fetch_all(self.pool())
+        .fetch_all(self.single())
         .await
         .map_err(|error| to_error(doing, error))?;
         let mut sinks = Vec::with_capacity(rows.len());

@@ -41,7 +41,7 @@ impl Engine {
                 and w.heartbeat_at > {schema}.now() - 3 * w.lease_seconds * interval '1 second') \
              from {schema}.queue q where q.queue_id > 0 order by q.namespace, q.name, q.kind",
         ))
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(&mut conn))
         .await
         .map_err(|error| to_error(doing, error))?;
         let mut queues = Vec::with_capacity(rows.len());

@@ -110,7 +110,7 @@ impl Engine {
             ))
             .bind(&filter.namespace)
             .bind(&filter.workflow)
-            .fetch_all(&mut *conn)
+            .fetch_all(self.on(&mut conn))
             .await
             .map_err(|error| to_error(doing, error))?;
             match ids[..] {
@@ -140,7 +140,7 @@ impl Engine {
             .push(self.schema().fill(") k join {schema}.workflow w on w.workflow_id = k.workflow_id "))
             .push(self.schema().fill(COUNTS))
             .push(" order by k.task_id desc");
-        let rows = query.build().fetch_all(&mut *conn).await.map_err(|error| to_error(doing, error))?;
+        let rows = query.build().fetch_all(self.on(&mut conn)).await.map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| task_row(row, doing)).collect()
     }
 
@@ -152,7 +152,7 @@ impl Engine {
         ));
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(task.0)
-            .fetch_optional(self.pool())
+            .fetch_optional(self.single())
             .await
             .map_err(|error| to_error(doing, error))?
             .ok_or_else(|| no_task(task))?;

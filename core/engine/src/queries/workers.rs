@@ -74,7 +74,7 @@ impl Engine {
         let doing = "listing the workers";
         let rows = sqlx::query(self.statement(include_str!("workers.sql")))
             .bind(with_stopped)
-            .fetch_all(self.pool())
+            .fetch_all(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| worker(row).map_err(|error| to_error(doing, error))).collect()

@@ -86,7 +86,7 @@ impl Engine {
     pub async fn workflows(&self) -> Result<Vec<WorkflowRow>> {
         let doing = "listing the workflows";
         let rows = sqlx::query(self.statement(&format!("{ROWS} order by w.namespace, w.name")))
-            .fetch_all(self.pool())
+            .fetch_all(self.single())
             .await
             .map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| workflow_row(row).map_err(|error| to_error(doing, error))).collect()
@@ -100,7 +100,7 @@ impl Engine {
         let row = sqlx::query(self.statement(&format!("{ROWS} where w.namespace = $1 and w.name = $2")))
             .bind(&workflow.namespace)
             .bind(&workflow.name)
-            .fetch_one(&mut *conn)
+            .fetch_one(self.on(&mut conn))
             .await
             .map_err(|error| to_error(doing, error))?;
         let revisions = sqlx::query(self.statement(
@@ -110,7 +110,7 @@ impl Engine {
         ))
         .bind(row.try_get::<i32, _>("workflow_id").map_err(|error| to_error(doing, error))?)
         .bind(current)
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(&mut conn))
         .await
         .map_err(|error| to_error(doing, error))?;
         let steps = sqlx::query(self.statement(
@@ -120,7 +120,7 @@ impl Engine {
              left join {schema}.handler h on h.handler_id = g.handler_id where d.revision_id = $1 order by d.idx",
         ))
         .bind(current)
-        .fetch_all(&mut *conn)
+        .fetch_all(self.on(&mut conn))
         .await
         .map_err(|error| to_error(doing, error))?;
         let read = || -> sqlx::Result<WorkflowDetail> {

@@ -1,4 +1,5 @@
-//! `with-services COMMAND [ARGUMENT...]` runs a command with the services that the tests need.
+//! `with-services [--tls] [--socket] [--unprivileged] [--pgbouncer] COMMAND [ARGUMENT...]` runs a command with the services that the tests
+//! need.
 //!
 //! It starts a throw-away PostgreSQL and names it in `TASKER_TEST_DATABASE_URL`, unless that is set
 //! already; SIGINT, SIGTERM and SIGHUP go to the command; its exit code is ours. Nothing is left behind.
@@ -7,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-use tasker_testkit::{Embedded, TEST_DATABASE_URL, given_url};
+use tasker_testkit::{Embedded, TEST_DATABASE_URL, TEST_PGBOUNCER, Variant, given_url};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,20 +18,30 @@ const CANNOT_RUN: u8 = 127;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    let Some(program) = words.next() else {
-        eprintln!("usage: with-services COMMAND [ARGUMENT...]");
+    let mut variant = Variant::default();
+    let mut first = words.next();
+    while first.as_ref().and_then(|word| word.to_str()).is_some_and(|word| variant.take(word)) {
+        first = words.next();
+    }
+    let Some(program) = first else {
+        eprintln!("usage: with-services [--tls] [--socket] [--unprivileged] [--pgbouncer] COMMAND [ARGUMENT...]");
         return ExitCode::from(USAGE);
     };
     let mut command = Command::new(&program);
     command.args(words);
-    let embedded = match given_url() {
+    // Another way to meet a server is of one that is started here.
+    let given = if variant == Variant::default() { given_url() } else { None };
+    let embedded = match given {
         Some(url) => {
             command.env(TEST_DATABASE_URL, url);
             None
         }
-        None => match Embedded::start() {
+        None => match Embedded::start_as(variant) {
             Ok(embedded) => {
                 command.env(TEST_DATABASE_URL, embedded.url());
+                if let Some(pgbouncer) = embedded.pgbouncer() {
+                    command.env(TEST_PGBOUNCER, pgbouncer);
+                }
                 Some(embedded)
             }
             Err(error) => {

@@ -29,8 +29,19 @@ pub(crate) async fn db() -> Db {
     })
     .await;
     let pool = database.pool().await;
-    let engine = Engine::from_pool(pool.clone(), Schema::default());
+    let engine = engine(&database, &pool).await;
     Db { database, pool, engine }
+}
+
+/// An engine on the tests' own pool, or through PgBouncer where the tests are run for that.
+async fn engine(database: &TestDatabase, pool: &PgPool) -> Engine {
+    let url = database.engine_url();
+    if url == database.url() {
+        return Engine::from_pool(pool.clone(), Schema::default());
+    }
+    let mut options = tasker_engine::Options::new(url);
+    options.pool_size = 40;
+    Engine::connect(&options).await.unwrap()
 }
 
 pub(crate) fn compile(yaml: &str) -> Arc<Revision> {
