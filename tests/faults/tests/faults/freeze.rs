@@ -47,3 +47,15 @@ async fn a_worker_stopped_inside_its_transaction_finds_its_lease_gone() {
         world.hold_promises("a worker frozen before its transaction", resumed).await;
     }
 }
+
+/// A third of two seconds is no whole number of microseconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_is_heard_of_whatever_its_lease() {
+    let world = World::new().await;
+    let _worker = world.worker().await;
+    world.until("the worker says that it is idle", "select idle_until is not null from tasker.worker").await;
+    let before = "create table seen as select heartbeat_at from tasker.worker";
+    sqlx::query(before).execute(&world.pool).await.unwrap();
+    let again = "select w.heartbeat_at > s.heartbeat_at + interval '1 second' from tasker.worker w, seen s";
+    world.until("it goes on saying so", again).await;
+}

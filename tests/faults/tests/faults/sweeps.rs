@@ -77,7 +77,7 @@ async fn a_backend_ended_while_it_times_out_a_step() {
         let engine = world.tasker.engine().clone();
         let worker_id = phantom(&world).await;
         let handlers: Vec<(String, String)> = ["receive", "charge", "ship", "notify", "close"]
-            .map(|step| ("default".to_owned(), format!("storm.{step}")))
+            .map(|step| ("default".to_owned(), step.to_owned()))
             .into();
         let announced = engine.announce(worker_id, "rust", &handlers).await.unwrap();
         let ids: Vec<i32> = announced.iter().map(|one| one.handler_id).collect();
@@ -130,7 +130,7 @@ async fn a_backend_ended_while_it_clears_and_repairs() {
         .execute(&world.pool)
         .await
         .unwrap();
-        let repaired = strike_statement(&world, "repair_told", "select tasker.repair_steps('0')").await;
+        let repaired = strike_statement(&world, "repair_told", "select tasker.repair_steps(array_agg(task_id), array_agg(idx), array_agg(gen)) from tasker.ownerless_steps(now())").await;
         assert_eq!(repaired, 1);
         let worker = world.worker().await;
         world.survive("backend ended while it repaired").await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::Executor as _;
 use tasker_faults::Order;
+use tokio::time::Instant;
 
 use crate::config::scaled;
 use crate::world::World;
@@ -20,8 +21,10 @@ async fn a_long_idle_transaction_that_holds_back_vacuum() {
     idle.execute("select pg_current_xact_id()").await.unwrap();
     let mut times: Vec<Duration> = Vec::new();
     for _ in 0..4 {
+        let start = Instant::now();
         world.submit(scaled(100), Order::default()).await;
-        times.push(world.wait_for_all().await);
+        world.wait_for_all().await;
+        times.push(start.elapsed());
     }
     let dead = "select coalesce(sum(n_dead_tup), 0)::bigint from pg_stat_user_tables where schemaname in ('tasker', 'pgmq')";
     sqlx::query("select pg_stat_force_next_flush()").execute(&world.pool).await.unwrap();
