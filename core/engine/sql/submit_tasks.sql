@@ -31,11 +31,14 @@ begin
       where t.expires_at < v_now;
     {wait:submit_keyed}
     -- A later statement: it sees the key that a concurrent submit committed while the insert waited for it.
+    -- `limit 1` pins the plan: where statistics are missing, a plain join reads every key of the workflow to find one.
     select u.key, w.namespace || '.' || w.name as workflow, k.task_id into v_conflict
     from unnest(p_revision, p_input, p_key) with ordinality as u(revision_id, input, key, ord)
     join {schema}.revision r on r.revision_id = u.revision_id
     join {schema}.workflow w on w.workflow_id = r.workflow_id
-    join {schema}.task_key k on k.namespace = w.namespace and k.workflow = w.name and k.key = u.key
+    cross join lateral (
+      select t.task_id, t.input_hash from {schema}.task_key t
+      where t.namespace = w.namespace and t.workflow = w.name and t.key = u.key limit 1) k
     where k.input_hash <> sha256(convert_to(u.input::jsonb::text, 'UTF8'))
     order by u.ord limit 1;
     if found then
@@ -47,7 +50,9 @@ begin
     from unnest(p_ids, p_revision, p_key) with ordinality as u(id, revision_id, key, ord)
     join {schema}.revision r on r.revision_id = u.revision_id
     join {schema}.workflow w on w.workflow_id = r.workflow_id
-    left join {schema}.task_key k on k.namespace = w.namespace and k.workflow = w.name and k.key = u.key;
+    left join lateral (
+      select t.task_id from {schema}.task_key t
+      where t.namespace = w.namespace and t.workflow = w.name and t.key = u.key limit 1) k on true;
   end if;
   return query
   select 'submitted', u.ord::int, case when u.new then 'created' else 'existing' end, null::bigint, null::int, null::smallint, null::bigint,

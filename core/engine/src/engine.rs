@@ -182,6 +182,7 @@ fn connect_options(url: &str) -> Result<PgConnectOptions> {
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) submit: SqlStr,
+    pub(crate) submit_many: SqlStr,
     pub(crate) claim: SqlStr,
     pub(crate) settle: SqlStr,
     pub(crate) settle_here: SqlStr,
@@ -199,6 +200,7 @@ impl Statements {
         };
         Self {
             submit: call("submit_v1", 18),
+            submit_many: AssertSqlSafe(schema.fill(include_str!("submit/submit_many.sql"))).into_sql_str(),
             claim: call("claim_v1", 7),
             settle: call("settle_v1", 22),
             settle_here: call("settle_here", 10),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tasker_model::definition::Priority;
-use tasker_model::limits::{INPUT_BYTES, KEY_BYTES, TAGS_BYTES};
+use tasker_model::limits::{INPUT_BYTES, KEY_BYTES, SUBMIT_BYTES, SUBMIT_TASKS, TAGS_BYTES};
 use tasker_model::payload::check_payload;
 use tasker_model::revision::Revision;
 use tasker_model::{Error, ErrorKind, Payload, Result, TaskId};
@@ -106,7 +106,8 @@ impl Engine {
     /// Makes tasks, all or none, on the given connection and in its transaction if it has one. The submissions must have been checked
     /// ([`Submission::check`]): their tasks are marked as validated. Answers in `submitted`, in the order of `tasks`.
     ///
-    /// Fails with `conflict` where a key was used with another input.
+    /// At most 100,000 tasks and 64 MiB of inputs a call: above that it fails with `invalid`. Fails with `conflict` where a key was used
+    /// with another input.
     pub async fn submit(
         &self,
         conn: &mut PgConnection,
@@ -114,6 +115,7 @@ impl Engine {
         actor: Option<&str>,
         root: Root<'_>,
     ) -> Result<Reply> {
+        check_size(tasks)?;
         let ids: Vec<_> = tasks.iter().map(|_| TaskId::generate().0).collect();
         let skip: Vec<Option<String>> = tasks
             .iter()
@@ -135,7 +137,8 @@ impl Engine {
                 c.lease,
             ),
         };
-        let rows = sqlx::query(self.sql.submit.clone())
+        let sql = if tasks.len() > SLICE { &self.sql.submit_many } else { &self.sql.submit };
+        let rows = sqlx::query(sql.clone())
             .bind(ids)
             .bind(tasks.iter().map(|t| t.revision_id).collect::<Vec<_>>())
             .bind(tasks.iter().map(|t| t.input.get()).collect::<Vec<_>>())
@@ -159,6 +162,34 @@ impl Engine {
             .map_err(|error| to_error("submitting", error))?;
         let mut reply = Reply::read(&rows)?;
         reply.submitted.truncate(tasks.len());
+        reply.left = by_queue(&reply.left);
         Ok(reply)
     }
+}
+
+/// What `submit_many.sql` gives to the engine at a time.
+const SLICE: usize = 256;
+
+fn check_size(tasks: &[Submission]) -> Result<()> {
+    let bytes: usize = tasks.iter().map(|task| task.input.get().len()).sum();
+    if tasks.len() <= SUBMIT_TASKS && bytes <= SUBMIT_BYTES {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "one call submits at most {SUBMIT_TASKS} tasks and {SUBMIT_BYTES} bytes of inputs, not {} tasks and {bytes} bytes; \
+             make several calls, in one transaction if they belong together",
+            tasks.len()
+        ),
+    ))
+}
+
+/// Adds up what each slice left in a queue.
+fn by_queue(left: &[(i32, i64)]) -> Vec<(i32, i64)> {
+    let mut sums = std::collections::BTreeMap::new();
+    for (queue, amount) in left {
+        *sums.entry(*queue).or_default() += amount;
+    }
+    sums.into_iter().collect()
 }

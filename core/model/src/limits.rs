@@ -29,6 +29,10 @@ pub const BATCH_OUTCOMES: usize = 256;
 pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Deliveries of a message that may end without any outcome before the step is called poison.
 pub const DELIVERIES: i32 = 5;
+/// Tasks made by one call: one statement and one commit, which others may wait for.
+pub const SUBMIT_TASKS: usize = 100_000;
+/// Bytes of the inputs of one such call: what server and client hold in memory at once.
+pub const SUBMIT_BYTES: usize = 64 * 1024 * 1024;
 /// Idempotency key of a task: fits a btree entry with room for namespace and workflow.
 pub const KEY_BYTES: usize = 512;
 /// Characters of a handler's name.
