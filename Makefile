@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint fmt
+.PHONY: help setup build test bench demo lint fmt
 
 # Started by itself, not by `cargo run`: what that sets for its child would have cargo build half of the dependencies again.
 WITH_SERVICES = "$(or $(CARGO_TARGET_DIR),target)/debug/with-services"
@@ -16,6 +16,12 @@ build: setup ## Build everything
 
 test: build ## Run every test, on one throw-away PostgreSQL
 	$(WITH_SERVICES) scripts/test.sh
+
+bench: setup ## Measure: all, or ONLY=name; GROWTH=full, IDLE_SECONDS, BENCH_QUICK (see benches/RESULTS.md)
+	cargo run --release --package tasker-bench -- $(ONLY)
+
+test-faults: setup ## Kill workers, connections, servers and disks, FAULT_ROUNDS times (5)
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-5} $(WITH_SERVICES) cargo test --package tasker-faults --test faults -- --nocapture
 
 demo: setup ## Run 200 orders through a workflow and show what happened
 	@scripts/demo.sh
