@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::server::{Server, directory, submit_surely};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// A file system of its own, unmounted at the end.
 struct Volume(PathBuf);
@@ -46,17 +46,17 @@ async fn a_disk_that_is_full_and_gets_room_again() {
     let settings = [("max_wal_size", "32MB"), ("min_wal_size", "32MB")];
     let mut server = Server::start(volume.0.clone(), &settings).await;
     let mut world = World::at(&server.url()).await;
+    sqlx::query("create table junk (text text)").execute(&world.pool).await.unwrap();
     let _workers = (world.worker().await, world.worker().await);
     let submitting = tokio::spawn(submit_surely(world.tasker.clone(), 0, 120));
     sleep(Duration::from_millis(300)).await;
     let ballast = volume.0.join("ballast");
     let refused = fill(&ballast);
-    let filled = Instant::now();
-    // Long enough that the log must grow, and for the server to go down over it, if it does.
-    while filled.elapsed() < Duration::from_secs(4) && server.is_running() {
-        sleep(Duration::from_millis(50)).await;
-    }
-    eprintln!("full disk: {refused}; the server is {}", if server.is_running() { "up" } else { "down" });
+    let table = crowd(&world, "insert into junk select repeat(n::text, 200) from generate_series(1, 20000) n").await;
+    let log = crowd(&world, "select pg_logical_emit_message(false, 'junk', repeat('x', 1000000))").await;
+    sleep(Duration::from_secs(1)).await;
+    let state = if server.is_running() { "up" } else { "down" };
+    eprintln!("full disk: {refused}; a table: {table}; the log: {log}; the server is {state}");
     std::fs::remove_file(&ballast).unwrap();
     let emptied = Instant::now();
     if !server.is_running() {
@@ -68,6 +68,17 @@ async fn a_disk_that_is_full_and_gets_room_again() {
     world.hold_promises("full disk", emptied.elapsed()).await;
     world.pool.close().await;
     drop(server);
+}
+
+/// Writes to the database until it refuses; answers what it said.
+async fn crowd(world: &World, statement: &'static str) -> sqlx::Error {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Err(error) = sqlx::query(statement).execute(&world.pool).await {
+            return error;
+        }
+        assert!(Instant::now() < end, "the full disk takes everything");
+    }
 }
 
 /// Writes until the disk takes nothing more; answers what it said.
