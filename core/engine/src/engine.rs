@@ -154,9 +154,19 @@ impl Engine {
         Single::on_connection(conn, self.is_pooled)
     }
 
-    /// Takes a connection from the pool.
+    /// Takes a connection from the pool. Fails with `busy` where others held all of them for too long.
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-        self.pool.acquire().await.map_err(|error| to_error("taking a connection from the pool", error))
+        self.pool.acquire().await.map_err(|error| {
+            let size = self.pool.options().get_max_connections();
+            if !matches!(error, sqlx::Error::PoolTimedOut) || self.pool.size() < size || self.pool.num_idle() > 0 {
+                return to_error("taking a connection from the pool", error);
+            }
+            let waited = self.pool.options().get_acquire_timeout();
+            let message = format!(
+                "no connection became free within {waited:?}: all {size} of the pool are in use; do less at once, or make the pool larger (TASKER_POOL_SIZE)"
+            );
+            Error::new(ErrorKind::Busy, message).caused_by(error)
+        })
     }
 
     /// Fills the schema's name into a statement's text. For statements off the hot path; the hot ones are kept filled.

@@ -29,7 +29,12 @@ pub fn to_error(doing: &str, error: sqlx::Error) -> Error {
         None if matches!(code.as_str(), "40001" | "40P01" | "55P03") => ErrorKind::Busy,
         // Not let in, or no such database: nothing was done, and the address or the server is what must change.
         None if code.starts_with("28") || code == "3D000" => ErrorKind::Unavailable,
-        None if code == "42501" => ErrorKind::Forbidden,
+        None if code == "42501" => {
+            let remedy = "connect as the schema's owner, or have this role's rights granted";
+            return Error::new(ErrorKind::Forbidden, format!("{doing}: {}; {remedy}", database.message()))
+                .with("sqlstate", code)
+                .caused_by(error);
+        }
         None if code == "3F000" || code == "42P01" || code == "42883" => {
             return Error::new(
                 ErrorKind::Unavailable,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use tasker_model::definition::{Durability, OnFailure};
 use tasker_model::revision::Revision;
-use tasker_model::{Definition, Payload, Result, WorkflowRef};
+use tasker_model::{Definition, Error, ErrorKind, Payload, Result, WorkflowRef};
 
 use crate::{Engine, retrying, to_error};
 
@@ -134,6 +134,12 @@ impl Engine {
 
     /// Makes a registered revision current: `which` is a hash, a unique start of one, or a version. Answers its hash.
     pub async fn activate(&self, workflow: &WorkflowRef, which: &str) -> Result<String> {
+        if which.is_empty() {
+            let message = format!(
+                "no revision of workflow {workflow} is named; give a version, or a hash of: tasker workflow show"
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         let sql = self.statement("select hash from {schema}.activate_workflow($1, $2, $3)");
         sqlx::query_scalar(sql)
             .bind(&workflow.namespace)
