@@ -126,10 +126,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum)]
     pub(crate) priority: Option<PriorityName>,
     /// How long to wait before the first steps, such as `10m`
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) delay: Option<String>,
     /// How long the task may take, such as `2h`; it fails then
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) deadline: Option<String>,
     /// An id that is carried through to every step
     #[arg(long, value_name = "ID")]
@@ -141,13 +141,13 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["wait", "watch"])]
     pub(crate) dry_run: bool,
     /// Wait for the end and show the output
-    #[arg(long, conflicts_with = "watch")]
+    #[arg(long, conflicts_with = "watch", group = "following")]
     pub(crate) wait: bool,
     /// Follow the task to its end
-    #[arg(long)]
+    #[arg(long, group = "following")]
     pub(crate) watch: bool,
     /// How long to wait or watch, such as `30s`; exit code 7 then
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", requires = "following")]
     pub(crate) timeout: Option<String>,
 }
 

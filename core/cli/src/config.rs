@@ -253,10 +253,10 @@ async fn check_reachable(url: &str) -> Result<()> {
     let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     let options = url.parse::<PgConnectOptions>().ok().filter(|_| is_ours);
     let options = options.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Invalid,
-            format!("the database's address is not a postgres:// URL: {}", without_password(url)),
-        )
+        let hint =
+            if is_ours { "; characters such as / ? # @ in a password are written as %2F %3F %23 %40" } else { "" };
+        let shown = without_password(url);
+        Error::new(ErrorKind::Invalid, format!("the database's address is not a postgres:// URL: {shown}{hint}"))
     })?;
     // PgBouncer refuses that startup option; newer servers write floats exactly without it.
     let options = options.extra_float_digits(None);
@@ -286,7 +286,12 @@ pub(crate) fn unknown_variables() -> Vec<String> {
 
 /// Says whether `NO_COLOR` asks for no colours.
 pub(crate) fn no_color() -> bool {
-    variable("NO_COLOR").is_some() || variable("TERM").as_deref() == Some("dumb")
+    variable("NO_COLOR").is_some() || is_dumb()
+}
+
+/// Says whether the terminal can only be written to line by line.
+pub(crate) fn is_dumb() -> bool {
+    variable("TERM").as_deref() == Some("dumb")
 }
 
 /// Returns who runs this program.
@@ -311,18 +316,30 @@ fn line_of(text: &str, key: &str) -> usize {
         .map_or(1, |at| at + 1)
 }
 
-/// Hides the password of a URL.
+/// Hides the password of a URL, also of one that is not written as it should be: a password that holds `/` or `?` ends no host.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else {
-        return url.to_owned();
+    let is_query = |start: usize| rest[..start].contains('@') || !rest.contains('@');
+    let query = rest.match_indices('?').map(|(at, _)| at).find(|at| is_query(*at));
+    let (place, query) = query.map_or((rest, None), |at| (&rest[..at], Some(&rest[at + 1..])));
+    let place = match place.rfind('@') {
+        None => place.to_owned(),
+        Some(at) => {
+            let user = place[..at].split(':').next().unwrap_or_default();
+            let secret = if place[..at].contains(':') { ":***" } else { "" };
+            format!("{user}{secret}{}", &place[at..])
+        }
     };
-    let user = rest[..at].split(':').next().unwrap_or_default();
-    let secret = if rest[..at].contains(':') { ":***" } else { "" };
-    format!("{scheme}://{user}{secret}{}", &rest[at..])
+    let Some(query) = query else {
+        return format!("{scheme}://{place}");
+    };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    format!("{scheme}://{place}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -335,6 +352,12 @@ mod tests {
             ("postgres://u:p@h:1/d", "postgres://u:***@h:1/d"),
             ("postgres://u@h/d", "postgres://u@h/d"),
             ("postgres://h/d", "postgres://h/d"),
+            ("postgres://u:p/a?b@h/d", "postgres://u:***@h/d"),
+            (
+                "postgres://h/d?user=u&password=secret&sslmode=require",
+                "postgres://h/d?user=u&password=***&sslmode=require",
+            ),
+            ("postgres://u:p@h/d?PASSWORD=x", "postgres://u:***@h/d?PASSWORD=***"),
             ("postgres://u:a@b@h/d?x=@", "postgres://u:***@h/d?x=@"),
             ("", ""),
         ] {

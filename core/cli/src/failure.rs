@@ -38,9 +38,9 @@ impl Failure {
         if format == Format::Json {
             let error =
                 serde_json::json!({ "error": { "kind": kind, "message": message, "exit_code": self.exit_code() } });
-            eprintln!("{error}");
+            crate::output::talk(error);
         } else {
-            eprintln!("error[{kind}]: {message}");
+            crate::output::talk(format!("error[{kind}]: {message}"));
         }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) fn read_input(input: Option<&str>, set: &[String]) -> Outcome<Payload
     for assignment in set {
         let (field, value) = split(assignment, "--set")?;
         let path: Vec<&str> = field.split('.').collect();
+        if path.contains(&"") {
+            return Err(invalid(format!("--set {field}: a name is missing at a dot; write a.b=value")));
+        }
         let root = RawValue::from_string(input.get().to_owned())
             .map_err(|error| invalid(format!("the input is not JSON: {error}")))?;
         input = assign(&root, &path, &value_of(value), field)?.into();
@@ -128,6 +131,7 @@ mod tests {
             (r#"{"a":"\u0000"}"#, &[], "u0000"),
             (r#"{"a":1}"#, &["a.b=1"], "no object"),
             ("{}", &["novalue"], "name=value"),
+            ("{}", &["a..b=1"], "a name is missing"),
             ("no/such/file.json", &[], "no input file"),
         ] {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();

@@ -23,7 +23,10 @@ use crate::output::Output;
 fn main() -> ExitCode {
     // Answers a shell that asks for completions, and ends the program then.
     clap_complete::CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let format = cli.global.output;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,6 +35,22 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(failure.exit_code()).unwrap_or(1))
         }
     }
+}
+
+/// Tells of wrong arguments, in JSON where they ask for it; shows the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let wants_json = arguments.iter().any(|a| matches!(a.as_str(), "-ojson" | "-o=json" | "--output=json"))
+        || arguments.windows(2).any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        failure::invalid(message).tell(args::Format::Json);
+    } else if error.print().is_err() {
+        // Nobody reads it; the exit code speaks.
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli) -> Outcome {

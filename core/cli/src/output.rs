@@ -26,6 +26,11 @@ impl Output {
         Self { format, is_terminal, is_colored: is_terminal && !no_color }
     }
 
+    /// Says whether what was written can be written over.
+    pub(crate) fn can_redraw(self) -> bool {
+        self.is_terminal && !crate::config::is_dumb()
+    }
+
     /// Writes data: as JSON, or as the text that `for_people` makes of it.
     pub(crate) fn show<T: Serialize + ?Sized>(self, value: &T, for_people: impl FnOnce(&T) -> String) {
         match self.format {
@@ -51,21 +56,45 @@ pub(crate) enum Color {
     Blue = 34,
 }
 
-/// Writes one piece of data. A reader that went away (`| head`) ends the program quietly.
+/// Writes one piece of data. A reader that went away (`| head`) ends the program quietly; data that is lost otherwise is a failure.
 pub(crate) fn line(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.trim_end_matches('\n').as_bytes())
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
-    if written.is_err() {
-        std::process::exit(0);
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            talk(format!("error[internal]: cannot write to stdout: {error}; what is there is not whole"));
+            std::process::exit(1);
+        }
     }
 }
 
-/// Tells people something.
+/// Tells people something. Where nobody can hear it, the exit code still speaks.
 pub(crate) fn talk(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{}", escape(&text.to_string(), |c| c == '\n'));
+}
+
+/// Makes a text that somebody else wrote safe to show: what would move the cursor, change colours or turn the direction of reading is
+/// written as an escape.
+pub(crate) fn plain(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+fn escape(text: &str, is_welcome: impl Fn(char) -> bool) -> String {
+    const TURNS: [std::ops::RangeInclusive<char>; 2] = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !is_welcome(c) && (c.is_control() || TURNS.iter().any(|turns| turns.contains(&c))) {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 /// Lays out a table; `nothing` is said where there are no rows.
@@ -79,7 +108,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> Str
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(head.iter().map(|name| name.to_uppercase()));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -132,10 +161,10 @@ pub(crate) fn error_message(error: &Payload) -> String {
     let part = |name: &str| error.at(&[name]).and_then(|text| text.to::<String>().ok()).filter(|text| !text.is_empty());
     let message = part("message").unwrap_or_else(|| error.get().to_owned());
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match part("code") {
+    plain(&match part("code") {
         Some(code) => format!("{code}: {message}"),
         None => message,
-    }
+    })
 }
 
 /// Cuts a text to so many characters.
@@ -171,6 +200,14 @@ mod tests {
             Payload::parse(r#"{"kind":"permanent","code":"CARD_DECLINED","message":"no\n money"}"#).expect("JSON");
         assert_eq!(error_message(&error), "CARD_DECLINED: no money");
         assert_eq!(error_message(&Payload::parse("17").expect("JSON")), "17");
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_rule_the_terminal() {
+        assert_eq!(plain("a\x1b[31mb\nc\u{202e}d\u{7f}"), "a\\u{1b}[31mb\\nc\\u{202e}d\\u{7f}");
+        assert_eq!(plain("größer 😀 \u{20000} \u{10ffff} שלום"), "größer 😀 \u{20000} \u{10ffff} שלום");
+        let rows = table(&["key"], vec![vec!["two\nlines".to_owned()]], "");
+        assert_eq!(rows, "KEY\ntwo\\nlines");
     }
 
     #[test]

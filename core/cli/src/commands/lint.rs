@@ -1,7 +1,9 @@
 //! `tasker workflow lint`, and the reading of workflow files.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tasker_model::diagnostic::Report;
 use tasker_model::parse::{lint, parse};
 use tasker_model::{Definition, Signatures};
@@ -42,9 +44,13 @@ pub(super) fn run(context: &Context, files: &[PathBuf], handlers: Option<&Path>)
 pub(super) fn definition(context: &Context, file: &Path) -> Outcome<Definition> {
     parse(&read(file)?, &file.display().to_string()).map_err(|report| {
         if context.output.format == Format::Json {
-            eprintln!("{}", serde_json::json!({ "error": { "kind": "invalid", "message": "the workflow is wrong", "diagnostics": diagnostics(&[report]) } }));
+            let error = json!({ "kind": "invalid", "message": "the workflow is wrong", "exit_code": 1, "diagnostics": diagnostics(&[report]) });
+            talk(json!({ "error": error }));
+        } else if context.output.is_terminal {
+            // In colours, which `talk` would show as text.
+            let _ = write!(std::io::stderr(), "{}", report.render(context.output.is_colored));
         } else {
-            eprint!("{}", if context.output.is_terminal { report.render(context.output.is_colored) } else { report.short() });
+            talk(report.short().trim_end());
         }
         Failure::Told(1)
     })

@@ -6,7 +6,7 @@ use serde_json::json;
 use tasker_engine::queries::{EVENTS_LIMIT, EventRow, TaskDetail, TaskFilter, TaskRow};
 use tasker_engine::{CancelReply, Engine, clock};
 use tasker_model::state::TaskState;
-use tasker_model::{TaskId, WorkflowRef};
+use tasker_model::{Error, ErrorKind, TaskId, WorkflowRef};
 use tokio::time::Instant;
 
 use super::tree::Tree;
@@ -15,12 +15,11 @@ use crate::args::{CancelArgs, ListArgs, StateName, TaskCommand};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::input::read_tags;
-use crate::output::{elapsed, error_message, or_dash, precise_time, shorten, table, talk, time};
+use crate::output::{elapsed, error_message, or_dash, plain, precise_time, shorten, table, talk, time};
 use crate::when;
 
-/// The exit code of a task that did not complete, and that of one that took too long.
-pub(super) const TASK_FAILED: i32 = 6;
-pub(super) const TIMED_OUT: i32 = 7;
+/// The exit code of a task that did not complete.
+const TASK_FAILED: i32 = 6;
 
 /// The longest pause between two looks at a task.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -148,7 +147,7 @@ fn describe(context: &Context, detail: &TaskDetail) -> String {
     let mut lines = vec![Tree::new(context.output).draw(detail), String::new()];
     let mut fact = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            lines.push(format!("{name:14} {value}"));
+            lines.push(format!("{name:14} {}", plain(&value)));
         }
     };
     fact("task", Some(task.task_id.to_string()));
@@ -207,8 +206,7 @@ pub(super) async fn wait(context: &Context, engine: &Engine, task: TaskId, timeo
             break row;
         }
         if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
-            talk(format!("task {task} is still {}", state_of(&row)));
-            return Err(Failure::Told(TIMED_OUT));
+            return Err(timed_out(&row));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -228,6 +226,11 @@ pub(super) async fn wait(context: &Context, engine: &Engine, task: TaskId, timeo
         context.output.show(&value, |_| output.unwrap_or_default().to_string());
     }
     ended(&row)
+}
+
+/// The task goes on; this command does not.
+pub(super) fn timed_out(row: &TaskRow) -> Failure {
+    Error::new(ErrorKind::Timeout, format!("task {} is still {}; it goes on", row.task_id, state_of(row))).into()
 }
 
 /// Turns a task's end into the command's.

@@ -4,7 +4,7 @@ use tasker_engine::queries::{StepDisplay, StepRow, TaskDetail};
 use tasker_model::state::TaskState;
 
 use super::task::state_of;
-use crate::output::{Color, Output, elapsed, error_message, shorten};
+use crate::output::{Color, Output, elapsed, error_message, plain, shorten};
 
 const BAR: usize = 10;
 /// What a step that somebody should look at may say.
@@ -42,7 +42,7 @@ impl Tree {
         let ended = usize::try_from(task.steps_ended).unwrap_or_default();
         let full = ended * BAR / total;
         let bar = "█".repeat(full) + &"░".repeat(BAR - full.min(BAR));
-        let key = task.key.as_ref().map(|key| format!("  key={key}")).unwrap_or_default();
+        let key = task.key.as_ref().map(|key| format!("  key={}", plain(key))).unwrap_or_default();
         let color = match task.state {
             TaskState::Running => Color::Blue,
             TaskState::Complete => Color::Green,

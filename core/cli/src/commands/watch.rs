@@ -11,11 +11,11 @@ use tasker_model::TaskId;
 use tokio::time::Instant;
 
 use super::Context;
-use super::task::{TIMED_OUT, ended, state_of};
+use super::task::{ended, timed_out};
 use super::tree::Tree;
 use crate::args::Format;
-use crate::failure::{Failure, Outcome};
-use crate::output::{line, talk};
+use crate::failure::Outcome;
+use crate::output::line;
 
 /// How often the tree is drawn anew.
 const FRAME: Duration = Duration::from_millis(120);
@@ -28,7 +28,7 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(30);
 /// Follows a task and ends with its status.
 pub(super) async fn watch(context: &Context, engine: &Engine, task: TaskId, timeout: Option<Duration>) -> Outcome {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let row = if context.output.is_terminal && context.output.format == Format::Table {
+    let row = if context.output.can_redraw() && context.output.format == Format::Table {
         draw(context, engine, task, deadline).await?
     } else {
         stream(engine, task, deadline).await?
@@ -38,8 +38,7 @@ pub(super) async fn watch(context: &Context, engine: &Engine, task: TaskId, time
 
 fn check(deadline: Option<Instant>, row: &TaskRow) -> Outcome {
     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-        talk(format!("task {} is still {}", row.task_id, state_of(row)));
-        return Err(Failure::Told(TIMED_OUT));
+        return Err(timed_out(row));
     }
     Ok(())
 }

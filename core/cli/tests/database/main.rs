@@ -3,6 +3,7 @@
 
 mod completions;
 mod dev;
+mod hostile;
 mod journey;
 mod json;
 mod program;
