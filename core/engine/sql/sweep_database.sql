@@ -155,6 +155,8 @@ end $$;
 
 -- Ready steps of tasks older than that which nothing seems to own. Steps and messages are read at two moments, so a step that is being
 -- settled can be among them.
+-- It answered less in 0.1.0; only functions call it.
+drop function if exists {schema}.ownerless_steps(timestamptz);
 create or replace function {schema}.ownerless_steps(p_before timestamptz) returns table (task_id uuid, idx int, gen int)
 language sql volatile as $$
   with messages as materialized (select m.task_id, m.idx, m.gen from {schema}.all_messages() m)

@@ -13,7 +13,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tasker_model::{Error, ErrorKind, Result};
 
-use crate::{Engine, Schema, to_error};
+use crate::release::{Installed, Standing};
+use crate::{Engine, Schema, roles, to_error};
 
 static MIGRATIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../migrations");
 static FUNCTIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/sql");
@@ -35,12 +36,14 @@ pub struct Installation {
     pub unknown: Vec<i64>,
     /// Whether the functions are those of this program.
     pub functions_current: bool,
+    /// Whether a newer release installed it that still serves this program.
+    pub is_newer: bool,
 }
 
 impl Installation {
-    /// Says whether nothing is left to be done.
+    /// Says whether nothing is left to be done by this program.
     pub fn is_current(&self) -> bool {
-        self.pending.is_empty() && self.unknown.is_empty() && self.functions_current
+        self.is_newer || self.pending.is_empty() && self.unknown.is_empty() && self.functions_current
     }
 }
 
@@ -75,8 +78,17 @@ impl Engine {
         let doing = "migrating the database";
         // That things exist already is what a second run is for.
         conn.execute("set client_min_messages = warning").await.map_err(|e| to_error(doing, e))?;
-        self.install_pgmq(conn).await?;
         let schema = self.schema();
+        let owner = roles::become_owner(schema, conn).await?;
+        if let Some(installed) = Installed::read(self, conn).await? {
+            match installed.standing() {
+                Standing::Ours => {}
+                // An old program that starts while a new release rolls out.
+                Standing::Serves => return Ok(()),
+                Standing::TooNew => return Err(installed.too_new(schema)),
+            }
+        }
+        self.install_pgmq(conn, owner).await?;
         conn.execute(AssertSqlSafe(schema.fill("create schema if not exists {schema}")))
             .await
             .map_err(|e| to_error(doing, e))?;
@@ -122,8 +134,10 @@ impl Engine {
             .execute(&mut *tx)
             .await
             .map_err(|e| to_error(doing, e))?;
+            roles::renew(schema, &mut tx).await?;
             tx.commit().await.map_err(|e| to_error(doing, e))?;
         }
+        Installed::write(schema, conn).await?;
         sqlx::query(AssertSqlSafe(schema.fill("select {schema}.make_partitions($1)")))
             .bind(PARTITIONS_AHEAD)
             .execute(conn)
@@ -150,6 +164,7 @@ impl Engine {
                 pending: known,
                 unknown: Vec::new(),
                 functions_current: false,
+                is_newer: false,
             });
         }
         let applied: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(
@@ -164,11 +179,13 @@ impl Engine {
         .fetch_optional(self.on(&mut conn))
         .await
         .map_err(|e| to_error(doing, e))?;
+        let installed = Installed::read(self, &mut conn).await?;
         let has = |version: i64| applied.iter().any(|(v, _)| *v == version);
         Ok(Installation {
             pending: known.iter().filter(|(version, _)| !has(*version)).cloned().collect(),
             unknown: applied.iter().map(|(v, _)| *v).filter(|v| !known.iter().any(|(k, _)| k == v)).collect(),
             functions_current: hash == Some(functions(schema).0),
+            is_newer: installed.is_some_and(|installed| installed.standing() == Standing::Serves),
             applied,
         })
     }
@@ -176,6 +193,9 @@ impl Engine {
     /// Fails where the schema is not the one that this program needs; the message says what to do.
     pub async fn check_installed(&self) -> Result<()> {
         let installation = self.installation().await?;
+        if installation.is_newer {
+            return Ok(());
+        }
         if let Some(version) = installation.unknown.first() {
             return Err(newer(self.schema(), *version));
         }
@@ -202,14 +222,17 @@ impl Engine {
             .execute(&mut conn)
             .await
             .map_err(|e| to_error(doing, e))?;
-        let pattern = format!("^{}[0-9]+_[0-3]$", self.schema().queue_prefix());
-        let has_queues: bool = sqlx::query_scalar("select to_regclass('pgmq.meta') is not null")
-            .fetch_one(&mut conn)
-            .await
-            .map_err(|e| to_error(doing, e))?;
+        // Others may keep queues in PGMQ too, under any name.
+        let has_queues: bool =
+            sqlx::query_scalar("select to_regclass('pgmq.meta') is not null and to_regclass($1) is not null")
+                .bind(format!("\"{}\".queue", self.schema()))
+                .fetch_one(&mut conn)
+                .await
+                .map_err(|e| to_error(doing, e))?;
         if has_queues {
-            sqlx::query("select pgmq.drop_queue(queue_name) from pgmq.meta where queue_name ~ $1")
-                .bind(pattern)
+            sqlx::query(self.statement(
+                "select pgmq.drop_queue(m.queue_name) from pgmq.meta m join {schema}.queue q on m.queue_name ~ ('^{queue_prefix}' || q.queue_id || '_[0-3]$')",
+            ))
                 .execute(&mut conn)
                 .await
                 .map_err(|e| to_error(doing, e))?;
@@ -235,8 +258,14 @@ impl Engine {
         text + "-- functions\n" + &functions(schema).1
     }
 
+    /// Lists all migrations of this program: version, name, text.
+    pub(crate) fn migrations(schema: &Schema) -> Vec<(i64, String, String)> {
+        let migrator = migrator(schema);
+        migrator.iter().map(|m| (m.version, m.description.to_string(), m.sql.as_str().to_owned())).collect()
+    }
+
     /// Uses the server's PGMQ extension where it is installed or may be created, else installs PGMQ's SQL as ordinary objects.
-    async fn install_pgmq(&self, conn: &mut PgConnection) -> Result<()> {
+    async fn install_pgmq(&self, conn: &mut PgConnection, owner: Option<String>) -> Result<()> {
         let doing = "installing PGMQ";
         let (extension, available): (bool, bool) = sqlx::query_as(
             "select exists (select from pg_extension where extname = 'pgmq'), exists (select from pg_available_extensions where name = 'pgmq')",
@@ -255,7 +284,8 @@ impl Engine {
         }
         if !extension {
             // Its installer wants a pool; through PgBouncer ours would not do.
-            let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.direct_options()?.clone());
+            let connect = self.direct_options()?.clone().options(owner.map(|owner| ("role", owner)));
+            let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect);
             pgmq::PGMQueueExt::new_with_pool(pool.clone())
                 .await
                 .install_sql_from_embedded()

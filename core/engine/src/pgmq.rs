@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
 use sqlx::postgres::PgListener;
+use sqlx::{Connection as _, PgConnection};
 use tasker_model::{Result, TaskId};
 
 use crate::hot::Reply;
