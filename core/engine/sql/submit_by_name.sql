@@ -42,6 +42,10 @@ begin
     when tags is not null and jsonb_typeof(tags) <> 'object' then 'tags must be a JSON object'
     when octet_length(tags::text) > 4096 then 'tags are larger than 4096 bytes'
     when octet_length(correlation_id) > 512 then 'correlation_id is longer than 512 bytes'
+    when octet_length(trace::text) > 4096 then 'trace is larger than 4096 bytes'
+    -- What no program can read must not reach one: a claim would fail on it, and with it everything that was claimed beside it.
+    when run_at not between '0001-01-01Z' and '9999-12-31Z' then 'run_at must lie in the years 1 to 9999'
+    when deadline not between '0001-01-01Z' and '9999-12-31Z' then 'deadline must lie in the years 1 to 9999'
   end;
   if v_problem is not null then
     raise exception 'submit of workflow "%": %', workflow, v_problem using errcode = 'TK001', hint = 'see the arguments: \df+ {schema_text}.submit';

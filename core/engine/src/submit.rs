@@ -1,6 +1,6 @@
 //! Submitting tasks, alone or with the caller's own rows in one transaction.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use sqlx::PgConnection;
 use tasker_model::definition::Priority;
 use tasker_model::limits::{INPUT_BYTES, KEY_BYTES, SUBMIT_BYTES, SUBMIT_TASKS, TAGS_BYTES};
@@ -82,6 +82,14 @@ impl Submission {
                 ErrorKind::Invalid,
                 format!("the correlation id must have at most {KEY_BYTES} bytes and no NUL"),
             ));
+        }
+        for (what, at) in [("run_at", self.run_at), ("deadline", self.deadline)] {
+            if let Some(at) = at.filter(|at| !(1..=9999).contains(&at.year())) {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("{what} must lie in the years 1 to 9999, not at {at}"),
+                ));
+            }
         }
         if let Some(unknown) = self.skip.iter().find(|name| revision.step_by_name(name).is_none()) {
             return Err(Error::new(
