@@ -28,6 +28,7 @@ declare
   v_ids int[] := '{}';
   v_task uuid[];
   v_idx int[];
+  v_due timestamptz[];
 begin
   for v_handler in
     select distinct u.namespace, u.name from unnest(p_namespaces, p_names) as u(namespace, name) order by 1, 2
@@ -66,9 +67,12 @@ begin
     delete from {schema}.hold h using {schema}.target t
     where h.reason = 'no_handler' and h.key = t.target_id::text and t.handler_id = any(v_ids)
     returning h.task_id, h.idx)
-  select array_agg(f.task_id), array_agg(f.idx) into v_task, v_idx from freed f;
+  -- Nothing of a task runs before its run_at, which its hold does not say.
+  select array_agg(f.task_id), array_agg(f.idx), array_agg(case when k.run_at > v_now then k.run_at end)
+  into v_task, v_idx, v_due
+  from freed f join {schema}.task k on k.task_id = f.task_id;
   if v_task is not null then
-    perform from {schema}.hand_over(v_task, v_idx, null, null, null, '{}', '{}', 0, v_now, v_now);
+    perform from {schema}.hand_over(v_task, v_idx, null, v_due, null, '{}', '{}', 0, v_now, v_now);
   end if;
   return query select h.handler_id, h.namespace, h.name from {schema}.handler h where h.handler_id = any(v_ids);
 end $$;

@@ -85,7 +85,7 @@ async fn thousands_of_submits_share_one_transaction() {
         }
         eprintln!("{count} submits in a transaction: {:?}", halves[1]);
         // The millionth costs what the first did.
-        assert!(halves[1] - halves[0] < halves[0] * 3, "{halves:?}");
+        assert!(halves[1] < halves[0] * 4, "{halves:?}");
         // Others see none of it and are not held up.
         assert_eq!(hand.claim(10).await.leased.len(), 0);
         sqlx::query(if commit { "commit" } else { "rollback" }).execute(&mut conn).await.unwrap();
@@ -120,7 +120,9 @@ async fn the_largest_inputs_are_kept_whole() {
         assert_eq!(input.get().len(), LIMIT);
         tasks.push(Submission::new(revision, input));
     }
-    tasks.iter().for_each(|task| task.check(&compiled).unwrap());
+    for task in &tasks {
+        task.check(&compiled).unwrap();
+    }
     let mut over = tasks[0].clone();
     over.input = Payload::parse(&format!(r#"{{"t":"x{}"}}"#, noise(0))).unwrap();
     assert_eq!(over.check(&compiled).unwrap_err().kind, ErrorKind::InputInvalid);
@@ -242,5 +244,54 @@ async fn thirty_two_clients_register_one_workflow_at_once() {
     assert_eq!(db.count("select count(*) from tasker.revision").await, 4);
     assert_eq!(db.count("select count(*) from tasker.task").await, 4 * 32);
     assert_eq!(db.count("select count(*) from tasker.workflow where current_revision is null").await, 0);
+    db.check().await;
+}
+
+/// Times that SQL can write and no program can read would stop every worker that claims them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_no_program_can_read_is_refused() {
+    let db = db().await;
+    let (compiled, revision) = db.register(PAIR).await;
+    for argument in ["run_at", "deadline"] {
+        for time in ["infinity", "-infinity", "290000-01-01", "10000-01-01", "4713-01-01 BC"] {
+            let sql = format!("select * from tasker.submit('pair', {argument} => '{time}')");
+            let error = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db.pool).await.unwrap_err();
+            let refused = error.as_database_error().unwrap();
+            assert_eq!(refused.code().as_deref(), Some("TK001"), "{time}: {refused}");
+            assert!(refused.message().contains(argument), "{refused}");
+        }
+        let sql = format!("select * from tasker.submit('pair', {argument} => '9999-01-01')");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db.pool).await.unwrap();
+    }
+    let mut far = Submission::new(revision, Payload::empty_object());
+    far.deadline = Some(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+    assert_eq!(far.check(&compiled).unwrap_err().kind, ErrorKind::Invalid);
+    let trace = "select * from tasker.submit('pair', trace => jsonb_build_object('a', repeat('x', 5000)))";
+    assert!(sqlx::query(trace).execute(&db.pool).await.unwrap_err().to_string().contains("trace"));
+    let mut hand = db.hand(&["h"]).await;
+    assert_eq!(hand.claim(10).await.refused.len(), 1, "the one that is due, whose input SQL did not check");
+    db.check().await;
+}
+
+/// A delay outlasts the time in which no worker was there to know the handler.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_task_that_was_there_before_its_worker_waits_for_its_time() {
+    let db = db().await;
+    let (_, revision) = db.register(PAIR).await;
+    let hour = chrono::TimeDelta::hours(1);
+    let now = tasker_engine::clock::now(&mut db.engine.acquire().await.unwrap(), db.engine.schema()).await.unwrap();
+    let due = |run_at, skip: &[&str]| Submission {
+        run_at,
+        skip: skip.iter().map(|name| (*name).to_owned()).collect(),
+        ..Submission::new(revision, Payload::empty_object())
+    };
+    db.submit_with(due(Some(now + hour), &[])).await;
+    db.submit_with(due(Some(now + hour), &["a"])).await;
+    let past = db.submit_with(due(Some(now - hour), &[])).await;
+    let mut hand = db.hand(&["h"]).await;
+    let leased = hand.claim(10).await.leased;
+    assert_eq!(leased.iter().map(|claimed| claimed.lease.task_id).collect::<Vec<_>>(), [past]);
+    assert_eq!(db.count("select count(*) from tasker.timer where kind = 'run'").await, 2);
+    assert_eq!(db.count("select count(*) from tasker.hold").await, 0);
     db.check().await;
 }
