@@ -98,11 +98,12 @@ async fn examine(context: &Context) -> Outcome<Vec<Check>> {
         return Ok(checks);
     }
     if !found.is_current() {
-        let found = format!(
-            "schema {} is not up to date: {} pending",
-            engine.schema(),
-            count(found.pending.len(), "migration")
-        );
+        let what = if found.pending.is_empty() {
+            "its functions are of another version than this program".to_owned()
+        } else {
+            format!("{} pending", count(found.pending.len(), "migration"))
+        };
+        let found = format!("schema {} is not up to date: {what}", engine.schema());
         checks.push(failure("schema", found, "tasker db migrate"));
         return Ok(checks);
     }
