@@ -317,13 +317,19 @@ pub(crate) enum WorkerCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Install the schema, or bring it up to date
-    Migrate,
+    Migrate {
+        /// Write the statements that would run and the locks that they take, and change nothing
+        #[arg(long)]
+        plan: bool,
+    },
     /// Show what is installed
     Status,
     /// Write the SQL that `migrate` would apply to an empty schema
     Sql,
     /// Delete the schema with everything in it, and install it anew
     Reset,
+    /// Make the optional roles (owner, worker, submit, read) and grant them what they need
+    Roles,
     /// Show the database's URL, password included
     Url,
     /// Allow tests to run in this database, or no longer

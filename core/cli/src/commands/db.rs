@@ -11,7 +11,8 @@ use crate::output::talk;
 
 pub(super) async fn run(context: &Context, command: DbCommand) -> Outcome {
     match command {
-        DbCommand::Migrate => migrate(context).await,
+        DbCommand::Migrate { plan: true } => plan(context).await,
+        DbCommand::Migrate { plan: false } => migrate(context).await,
         DbCommand::Status => status(context).await,
         DbCommand::Sql => {
             let sql = Engine::migration_sql(&context.config.schema()?);
@@ -19,6 +20,7 @@ pub(super) async fn run(context: &Context, command: DbCommand) -> Outcome {
             Ok(())
         }
         DbCommand::Reset => reset(context).await,
+        DbCommand::Roles => roles(context).await,
         DbCommand::Url => {
             let (url, origin) = context.config.database_url()?;
             let value = json!({ "database_url": url, "origin": origin.to_string() });
@@ -56,6 +58,42 @@ async fn migrate(context: &Context) -> Outcome {
     Ok(())
 }
 
+async fn plan(context: &Context) -> Outcome {
+    let engine = context.config.connect().await?;
+    let plan = engine.migration_plan().await?;
+    let value: Vec<_> =
+        plan.iter().map(|one| json!({ "part": one.part, "sql": one.sql, "locks": one.locks })).collect();
+    context.output.show(&json!(value), |_| {
+        if plan.is_empty() {
+            return format!("schema {} is up to date; nothing would run", engine.schema());
+        }
+        let mut lines = Vec::new();
+        let mut part = "";
+        for one in &plan {
+            if one.part != part {
+                part = &one.part;
+                lines.push(format!("-- {part}, in one transaction"));
+            }
+            lines.extend(one.locks.iter().map(|lock| format!("-- locks: {lock}")));
+            lines.push(if one.sql.starts_with("--") { one.sql.clone() } else { format!("{};", one.sql) });
+        }
+        lines.join("\n")
+    });
+    Ok(())
+}
+
+async fn roles(context: &Context) -> Outcome {
+    let engine = context.config.connect().await?;
+    let roles = engine.make_roles().await?;
+    context.output.show(&json!({ "roles": roles }), |_| {
+        let about = ["migrates as the schema's owner", "runs workers", "submits", "reads"];
+        let lines = roles.iter().zip(about).map(|(role, does)| format!("{role}: {does}"));
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    talk("none of them may log in: grant them to roles that do, such as: grant tasker_worker to app");
+    Ok(())
+}
+
 async fn status(context: &Context) -> Outcome {
     let engine = context.config.connect().await?;
     let found = engine.installation().await?;
@@ -81,7 +119,9 @@ fn describe(engine: &Engine, found: &Installation) -> String {
     lines.extend(found.unknown.iter().map(|version| format!("{version:04}: unknown to this program, which is older")));
     lines.push(format!("functions: {}", if found.functions_current { "current" } else { "of another version" }));
     let schema = engine.schema();
-    lines.push(if found.is_current() {
+    lines.push(if found.is_newer {
+        format!("schema {schema} is of a newer release, which serves this program")
+    } else if found.is_current() {
         format!("schema {schema} is up to date")
     } else if found.unknown.is_empty() {
         format!("schema {schema} is not up to date; run: tasker db migrate")

@@ -8,4 +8,5 @@ mod journey;
 mod json;
 mod program;
 mod rows;
+mod schema;
 mod worker;
