@@ -23,6 +23,13 @@ bench: setup ## Measure: all, or ONLY=name; GROWTH=full, IDLE_SECONDS, BENCH_QUI
 test-faults: setup ## Kill workers, connections, servers and disks, FAULT_ROUNDS times (5)
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-5} $(WITH_SERVICES) cargo test --package tasker-faults --test faults -- --nocapture
 
+test-servers: setup ## Run the suites on every kind of server; ONLY=postgres18, plain, tls, socket or pgbouncer
+	@scripts/servers.sh $(ONLY)
+
+test-containers: setup ## Run the suites on a PostgreSQL in a container, where Docker answers (compiles for minutes)
+	cargo build --package tasker-testkit --bins --features containers
+	$(WITH_SERVICES) scripts/test.sh
+
 demo: setup ## Run 200 orders through a workflow and show what happened
 	@scripts/demo.sh
 

@@ -5,7 +5,7 @@
 //! lack of one: then it panics and says what to do.
 //!
 //! `with-services COMMAND` starts one server for many test processes, with `--tls`, `--socket`, `--unprivileged` or `--pgbouncer` one that
-//! is met in that way.
+//! is met in that way. Built with the feature `containers` it takes one in a container where Docker answers.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -21,11 +21,15 @@
 //! ```
 
 mod config;
+#[cfg(feature = "containers")]
+mod container;
 mod database;
 mod embedded;
 mod server;
 mod variant;
 
+#[cfg(feature = "containers")]
+pub use container::Container;
 pub use database::{TestDatabase, database};
 pub use embedded::Embedded;
 pub use server::{TEST_DATABASE_URL, TEST_PGBOUNCER, given_url, server_url};

@@ -29,10 +29,17 @@ fn main() -> ExitCode {
     };
     let mut command = Command::new(&program);
     command.args(words);
+    #[cfg(feature = "containers")]
+    let mut container = None;
     // Another way to meet a server is of one that is started here.
     let given = if variant == Variant::default() { given_url() } else { None };
     let embedded = match given {
         Some(url) => {
+            command.env(TEST_DATABASE_URL, url);
+            None
+        }
+        #[cfg(feature = "containers")]
+        None if variant == Variant::default() && let Some(url) = contained(&mut container) => {
             command.env(TEST_DATABASE_URL, url);
             None
         }
@@ -59,6 +66,16 @@ fn main() -> ExitCode {
     };
     drop(embedded);
     ExitCode::from(code)
+}
+
+/// Answers the URL of a server in a container, which `place` then holds; none where no Docker answers.
+#[cfg(feature = "containers")]
+fn contained(place: &mut Option<tasker_testkit::Container>) -> Option<String> {
+    *place = tasker_testkit::Container::start().unwrap_or_else(|error| {
+        eprintln!("with-services: {error}; going on without a container");
+        None
+    });
+    place.as_ref().map(|container| container.url().to_owned())
 }
 
 #[tokio::main(flavor = "current_thread")]
