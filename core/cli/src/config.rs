@@ -246,23 +246,32 @@ impl Config {
 
 /// Makes one connection for the sake of its error: a pool tries again and again, then says only that time ran out.
 async fn check_reachable(url: &str) -> Result<()> {
-    let refuse = |error: sqlx::Error| {
-        let shown = without_password(url);
-        to_error(&format!("connecting to {shown}"), error)
+    let shown = without_password(url);
+    let refuse = |error: sqlx::Error| match error {
+        sqlx::Error::Protocol(_) => {
+            let message =
+                format!("connecting to {shown}: what answers there is no PostgreSQL; check the address: {error}");
+            Error::new(ErrorKind::Unavailable, message).caused_by(error)
+        }
+        error => to_error(&format!("connecting to {shown}"), error),
     };
     let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     let options = url.parse::<PgConnectOptions>().ok().filter(|_| is_ours);
     let options = options.ok_or_else(|| {
         let hint =
             if is_ours { "; characters such as / ? # @ in a password are written as %2F %3F %23 %40" } else { "" };
-        let shown = without_password(url);
         Error::new(ErrorKind::Invalid, format!("the database's address is not a postgres:// URL: {shown}{hint}"))
     })?;
     // PgBouncer refuses that startup option; newer servers write floats exactly without it.
     let options = options.extra_float_digits(None);
     let connection = tokio::time::timeout(CONNECT_PATIENCE, options.connect())
         .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(|_| {
+            let message = format!(
+                "connecting to {shown}: no answer within {CONNECT_PATIENCE:?}; check that the server is up and its address is right"
+            );
+            Error::new(ErrorKind::Unavailable, message)
+        })?
         .map_err(refuse)?;
     // It served its purpose.
     let _ = connection.close().await;

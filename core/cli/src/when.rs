@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use tasker_model::duration::parse_duration;
 use tasker_model::limits::LONGEST_DELAY;
 
@@ -25,8 +25,9 @@ pub(crate) fn since(text: &str, now: DateTime<Utc>) -> Outcome<DateTime<Utc>> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(at.to_utc());
     }
-    let ago = parse_duration(text).ok_or_else(|| {
+    let ago = parse_duration(text).map(Duration::from_millis);
+    let at = ago.and_then(|ago| now.checked_sub_signed(TimeDelta::from_std(ago).ok()?)).filter(|at| at.year() > 0);
+    at.ok_or_else(|| {
         invalid(format!("--since: `{text}` is neither a duration such as 2h nor a time such as 2026-01-31T12:00:00Z"))
-    })?;
-    Ok(now - TimeDelta::from_std(Duration::from_millis(ago)).unwrap_or_default())
+    })
 }

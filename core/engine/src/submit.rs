@@ -66,7 +66,7 @@ impl Submission {
             ));
         }
         if let Some(tags) = &self.tags {
-            check_payload(ErrorKind::Invalid, tags.get(), TAGS_BYTES, "the tags")?;
+            check_payload(ErrorKind::Invalid, tags.get(), TAGS_BYTES, "the object of tags")?;
             if !tags.get().trim_start().starts_with('{') {
                 return Err(Error::new(
                     ErrorKind::Invalid,

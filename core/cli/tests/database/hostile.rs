@@ -67,12 +67,16 @@ async fn data_that_cannot_be_written_is_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_effect_or_no_meaning_is_refused() {
     let program = Program::with_orders().await;
+    program.write("bom.json", "\u{feff}{\"lines\":[]}");
     for (arguments, says) in [
         (&["run", "shop.orders", "--set", "lines=[]", "--timeout", "5s"][..], "--wait"),
         (&["run", "shop.orders", "--set", "lines=[]", "--delay", "-5s"], "no duration"),
         (&["run", "shop.orders", "--set", "lines=[]", "--deadline", "-5s"], "no duration"),
         (&["run", "shop.orders", "--set", "lines=[]", "--set", "a..b=1"], "a name is missing"),
         (&["workflow", "activate", "shop.orders", ""], "no revision"),
+        (&["task", "list", "--since", "99999999999d"], "neither a duration"),
+        (&["task", "list", "--since", "900000d"], "neither a duration"),
+        (&["run", "shop.orders", "-i", "bom.json"], "byte order mark"),
     ] {
         let ran = program.run(arguments);
         assert_eq!(ran.code, 2, "{arguments:?} {ran:?}");
@@ -141,4 +145,26 @@ async fn a_role_that_may_only_read_is_told_so() {
     assert!(doctor.out.contains("handlers") && doctor.out.contains("not checked"), "{doctor:?}");
     let sql = format!("drop owned by {role}; drop role {role}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(engine.pool()).await.unwrap();
+}
+
+/// A port on which something else answers, and one on which nothing does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_postgres_is_called_so() {
+    let program = Program::empty().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://a:secret@{}/d", listener.local_addr().unwrap());
+    let other = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut client, _) = listener.accept().unwrap();
+        let _ = client.read(&mut [0; 8]);
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let ran = program.run(&["task", "list", "--database-url", &url]);
+    other.join().unwrap();
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.err.contains("no PostgreSQL") && !ran.err.contains("secret"), "{ran:?}");
+    // The listener is gone with its thread.
+    let ran = program.run(&["task", "list", "--database-url", &url]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.err.contains("is up"), "{ran:?}");
 }

@@ -80,6 +80,9 @@ impl Scan<'_> {
             Some(b'f') => self.word("false"),
             Some(b'n') => self.word("null"),
             Some(0) => Err("a NUL character is no JSON; remove it"),
+            Some(0xef) if self.text[self.at..].starts_with(b"\xef\xbb\xbf") => {
+                Err("a byte order mark is no JSON; save the text as UTF-8 without it")
+            }
             Some(_) => Err("a JSON value is expected here (NaN, Infinity and comments are not JSON)"),
             None => Err("the text ends before the value does; send it whole"),
         }
@@ -367,6 +370,11 @@ mod tests {
         assert!(refusal(&format!("0.{}1", "0".repeat(400))).contains("range"));
         assert!(refusal(&format!("{}{}", "[".repeat(65), "]".repeat(65))).contains("64"));
         assert!(refusal(&"[".repeat(100_000)).contains("64"));
+    }
+
+    #[test]
+    fn an_invisible_byte_order_mark_is_named() {
+        assert!(refusal("\u{feff}{}").contains("byte order mark"));
     }
 
     #[test]
