@@ -57,6 +57,9 @@ pub struct Engine {
 impl Engine {
     /// Connects. Does not migrate: see [`Engine::migrate`].
     pub async fn connect(options: &Options) -> Result<Self> {
+        if options.pool_size == 0 {
+            return Err(Error::new(ErrorKind::Invalid, "the pool's size is 0; it must be at least 1"));
+        }
         let connect = connect_options(&options.database_url)?;
         let direct = options.direct_database_url.as_deref().map(connect_options).transpose()?;
         let is_pooled = match options.pgbouncer {

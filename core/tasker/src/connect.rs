@@ -106,14 +106,23 @@ impl Builder {
         config::from_environment(self)
     }
 
+    /// Refuses a pool that can hold nothing.
+    fn size(&self) -> Result<u32> {
+        match self.pool_size {
+            Some(0) => Err(Error::new(ErrorKind::Invalid, "the pool's size is 0; it must be at least 1")),
+            size => Ok(size.unwrap_or(POOL_SIZE)),
+        }
+    }
+
     /// Connects. Fails with `invalid` without a database, with `unavailable` where it cannot be reached.
     pub async fn connect(self) -> Result<Tasker> {
+        let pool_size = self.size()?;
         let engine = match (self.pool, self.database_url) {
             (Some(pool), _) => Engine::from_pool(pool, self.schema).through_pgbouncer(self.pgbouncer).await?,
             (None, Some(database_url)) => {
                 let mut options = tasker_engine::Options::new(database_url);
                 options.schema = self.schema;
-                options.pool_size = self.pool_size.unwrap_or(POOL_SIZE);
+                options.pool_size = pool_size;
                 options.pgbouncer = self.pgbouncer;
                 options.direct_database_url = self.direct_database_url;
                 Engine::connect(&options).await?
@@ -125,6 +134,7 @@ impl Builder {
 
     /// Makes a Tasker that connects when it is first used: enough to describe workflows where there is no database.
     pub fn connect_lazy(self) -> Result<Tasker> {
+        let pool_size = self.size()?;
         if let Some(pool) = self.pool {
             return Ok(Tasker::over(Engine::from_pool(pool, self.schema), self.worker));
         }
@@ -134,7 +144,7 @@ impl Builder {
                     .caused_by(cause)
             })?;
         let pool = PgPoolOptions::new()
-            .max_connections(self.pool_size.unwrap_or(POOL_SIZE))
+            .max_connections(pool_size)
             .acquire_timeout(Duration::from_secs(10))
             .connect_lazy_with(options.application_name("tasker"));
         Ok(Tasker::over(Engine::from_pool(pool, self.schema), self.worker))

@@ -267,3 +267,45 @@ async fn a_result_that_cannot_be_kept_fails_its_step() {
     worker.drain(SOON).await;
     db.check().await;
 }
+
+/// The edges of what the builder takes: each is an answer, none a panic or a wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_and_times_without_measure_are_refused_or_harmless() {
+    let db = db().await;
+    let tasker = Tasker::from_pool(db.pool.clone()).workflow(numbers());
+    let submit = || tasker.submit("numbers", serde_json::json!({}));
+    assert_eq!(submit().delay(Duration::MAX).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(submit().deadline_in(Duration::MAX).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(submit().delay(Duration::from_hours(24 * 365 * 9_000)).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(submit().key("x".repeat(600)).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(submit().tags(serde_json::json!({"a": "x".repeat(5_000)})).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(tasker.submit("Ünicode", ()).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(tasker.submit("numbers", f64::NAN).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(tasker.submit("numbers", 7).await.unwrap_err().kind, ErrorKind::InputInvalid);
+    assert_eq!(tasker.submit("numbers", ()).await.unwrap_err().kind, ErrorKind::InputInvalid);
+    let task = submit().await.unwrap();
+    assert_eq!(task.wait_for(Duration::ZERO).await.unwrap_err().kind, ErrorKind::Timeout);
+    let forever = tokio::time::timeout(Duration::from_millis(100), task.wait_for(Duration::MAX)).await;
+    assert!(forever.is_err(), "it waits, and does not overflow");
+    for options in [
+        Tasker::builder().concurrency(0),
+        Tasker::builder().lease(Duration::ZERO),
+        Tasker::builder().concurrency(usize::MAX),
+        Tasker::builder().lease(Duration::MAX),
+        Tasker::builder().poll_max(Duration::MAX),
+        Tasker::builder().poll_max(Duration::ZERO),
+        Tasker::builder().drain(Duration::MAX),
+        Tasker::builder().worker_name("a\0b"),
+    ] {
+        let shown = format!("{options:?}");
+        let tasker = options.pool(db.pool.clone()).connect().await.unwrap().workflow(numbers());
+        let started = tokio::time::timeout(SOON, tasker.start()).await.unwrap();
+        match started {
+            Ok(worker) => drop(worker.drain(Duration::from_secs(1)).await),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Invalid, "{shown}: {error}"),
+        }
+    }
+    let zero = Tasker::builder().database_url(db.database.url()).pool_size(0).connect().await;
+    assert_eq!(zero.unwrap_err().kind, ErrorKind::Invalid);
+    db.check().await;
+}

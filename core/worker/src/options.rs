@@ -6,6 +6,9 @@ use tasker_model::{Error, ErrorKind, Result};
 
 /// The shortest lease: below it a busy process could not renew in time.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+/// Above this a time is a mistake of units, and the arithmetic of times ends somewhere.
+const LONGEST: Duration = Duration::from_hours(24);
+const NAME_BYTES: usize = 255;
 
 /// What may be chosen for a worker; [`Default`] is right for most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +60,17 @@ impl Options {
                 SHORTEST_LEASE.as_millis()
             ));
         }
-        if self.poll_max < Duration::from_millis(2) {
-            return invalid("poll_max must be at least 2 ms".to_owned());
+        if self.lease > LONGEST {
+            return invalid(format!(
+                "the lease is {:?}; what a dead worker held would stay away as long: at most a day",
+                self.lease
+            ));
+        }
+        if self.poll_max < Duration::from_millis(2) || self.poll_max > LONGEST {
+            return invalid(format!("poll_max is {:?}; it must be 2 ms to a day", self.poll_max));
+        }
+        if self.name.as_ref().is_some_and(|name| name.contains('\0') || name.len() > NAME_BYTES) {
+            return invalid(format!("the worker's name must have at most {NAME_BYTES} bytes and no NUL"));
         }
         if self.committers == 0 || self.committers > 64 {
             return invalid(format!("committers is {}; a worker has 1 to 64", self.committers));
@@ -83,7 +95,11 @@ mod tests {
         let wrong = [
             Options { concurrency: 0, ..Options::default() },
             Options { lease: Duration::from_secs(1), ..Options::default() },
+            Options { lease: Duration::MAX, ..Options::default() },
             Options { poll_max: Duration::ZERO, ..Options::default() },
+            Options { poll_max: Duration::MAX, ..Options::default() },
+            Options { name: Some("a\0b".to_owned()), ..Options::default() },
+            Options { name: Some("n".repeat(1_000)), ..Options::default() },
             Options { committers: 0, ..Options::default() },
             Options { kind: "java".to_owned(), ..Options::default() },
         ];
