@@ -8,6 +8,7 @@ use tasker_engine::{InternalMessage, Reply, pgmq, retrying, to_error};
 use tasker_model::Result;
 use tokio::time::Instant;
 
+use crate::answer::answer;
 use crate::pace::Due;
 use crate::process::{CLAIM, Process};
 use crate::slots::Permits;
@@ -64,10 +65,10 @@ async fn look(
     let since = Instant::now();
     let open = match conn {
         Some(open) => open,
-        None => conn.insert(process.engine.open().await?),
+        None => conn.insert(answer(process.engine.open()).await?),
     };
     let permits = if due.claim { permits } else { None };
-    let found = retrying!(read_together(process, open, due, permits.as_ref()).await)?;
+    let found = retrying!(answer(read_together(process, open, due, permits.as_ref())).await)?;
     if let Some(reply) = found.claimed {
         if reply.leased.is_empty() && reply.refused.is_empty() {
             process.pace.read_nothing();
@@ -82,7 +83,7 @@ async fn look(
         process.absorb(reply, None, since).await;
     }
     for message in &found.internal {
-        let reply = retrying!(process.engine.apply_internal(open, message).await)?;
+        let reply = retrying!(answer(process.engine.apply_internal(open, message)).await)?;
         tracing::debug!(kind = %message.kind, task.id = %message.task_id, "applied an internal message");
         process.absorb(reply, None, since).await;
     }
@@ -104,7 +105,9 @@ async fn read_together(
         return read(process, conn, due, permits).await;
     }
     let doing = "looking for work";
-    let mut tx = conn.begin().await.map_err(|e| to_error(doing, e))?;
+    // The rows it locks must not stay locked where this process stands still.
+    let begin = "begin; set local idle_in_transaction_session_timeout = '5s'";
+    let mut tx = conn.begin_with(begin).await.map_err(|e| to_error(doing, e))?;
     let found = read(process, &mut tx, due, permits).await?;
     tx.commit().await.map_err(|e| to_error(doing, e))?;
     Ok(found)

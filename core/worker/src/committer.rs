@@ -8,6 +8,7 @@ use tasker_engine::{Change, Reply, Settlement, is_data_error, pgmq, retrying};
 use tasker_model::{ErrorKind, Result};
 use tokio::time::Instant;
 
+use crate::answer::answer;
 use crate::outbox::Report;
 use crate::outcome::rejected;
 use crate::process::Process;
@@ -147,9 +148,9 @@ async fn once(
 ) -> Result<Reply> {
     let open = match conn {
         Some(open) => open,
-        None => conn.insert(process.engine.open().await?),
+        None => conn.insert(answer(process.engine.open()).await?),
     };
-    retrying!(pgmq::settle(&process.engine, open, caller, settlements).await)
+    retrying!(answer(pgmq::settle(&process.engine, open, caller, settlements)).await)
 }
 
 fn log_verdicts(reply: &Reply, settlements: &[Settlement]) {

@@ -4,6 +4,7 @@
 //! waits in the `outbox`, a `committer` settles it with all that gathered and brings the next ones. `heartbeat` renews leases on a
 //! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
 
+mod answer;
 mod claimer;
 mod committer;
 mod context;

@@ -11,6 +11,7 @@ use tasker_model::Result;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::answer::answer;
 use crate::process::Process;
 
 /// A queue is notified at most this often.
@@ -56,10 +57,10 @@ pub(crate) async fn run(process: Arc<Process>) {
             continue;
         }
         let sent = match &mut conn {
-            Some(conn) => pgmq::wake(&process.engine, conn, &queues).await,
-            None => match connect(&process).await {
+            Some(conn) => answer(pgmq::wake(&process.engine, conn, &queues)).await,
+            None => match answer(connect(&process)).await {
                 Ok(mut made) => {
-                    let sent = pgmq::wake(&process.engine, &mut made, &queues).await;
+                    let sent = answer(pgmq::wake(&process.engine, &mut made, &queues)).await;
                     conn = Some(made);
                     sent
                 }

@@ -21,7 +21,7 @@ pub const STEPS: i64 = 5;
 pub const EFFECTS: i64 = 3;
 
 /// What a task is given.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     /// How long the slow step takes.
     #[serde(default)]
@@ -29,6 +29,9 @@ pub struct Order {
     /// How often the failing step fails before it succeeds.
     #[serde(default)]
     pub failures: u32,
+    /// Whether the failing step, after `slow_ms`, fails for good.
+    #[serde(default)]
+    pub is_doomed: bool,
 }
 
 /// A result that stops its process while it is written: after the handler returned, before anything is settled.
@@ -45,13 +48,14 @@ impl Serialize for Received {
 /// Makes the workflow `storm`. A fault may cost many attempts, so there are many, soon after each other.
 pub fn storm() -> Workflow {
     let patient = Retry { max_attempts: 1000, backoff: Backoff::Linear, base_ms: 50, cap_ms: 500, jitter: true };
+    let limit = Duration::from_secs(10);
     Workflow::new("storm")
         .input::<Order>()
-        .step(receive.retry(patient))
-        .step(charge.retry(patient))
-        .step(ship.retry(patient))
-        .step(notify.retry(patient))
-        .step(close.retry(patient))
+        .step(receive.retry(patient).timeout(limit))
+        .step(charge.retry(patient).timeout(limit))
+        .step(ship.retry(patient).timeout(limit))
+        .step(notify.retry(patient).timeout(limit))
+        .step(close.retry(patient).timeout(limit))
 }
 
 /// Plain: its result is settled with others, in a batch.
@@ -93,6 +97,10 @@ async fn notify(
     ctx: Ctx,
 ) -> Result<Settled<u32>, StepError> {
     count(&pool, &ctx).await?;
+    if order.is_doomed {
+        tokio::time::sleep(Duration::from_millis(order.slow_ms)).await;
+        return Err(StepError::permanent("never"));
+    }
     if ctx.attempt() <= order.failures {
         return Err(StepError::retryable("not yet"));
     }

@@ -20,7 +20,7 @@ enum Fate {
 /// What the parameters of a settlement contain, and nothing else that a worker sends.
 const SETTLEMENT: &str = "success";
 
-const FEW: Order = Order { slow_ms: 0, failures: 0 };
+const FEW: Order = Order { slow_ms: 0, failures: 0, is_doomed: false };
 
 /// Loses a settlement at the place where `keep` says, or in the middle of the server's work on it.
 async fn lose_settlement(keep: Option<Keep>, fate: Fate) {
@@ -108,4 +108,24 @@ async fn lose_commit(keep: Keep) {
 async fn a_commit_of_a_steps_own_transaction_whose_result_is_unknown() {
     lose_commit(Keep::Request).await;
     lose_commit(Keep::Answer).await;
+}
+
+/// The server has the locks of a step's own transaction, and its client is not heard of again: nobody closes the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_falls_silent_before_its_commit_is_ended_by_the_server() {
+    let mut world = World::new().await;
+    let (proxy, url) = world.proxy().await;
+    let mut silent = Program::start(&url, &[("FAULT_STOP_AT", "in_transaction")]).await;
+    world.submit(1, FEW).await;
+    silent.says("at in_transaction").await;
+    proxy.trap("insert into effect", "COMMIT", Keep::Request);
+    silent.go().await;
+    proxy.has_fired().await;
+    silent.freeze();
+    let lost = Instant::now();
+    let _heir = world.worker().await;
+    world.wait_for_all().await;
+    let resumed = lost.elapsed();
+    assert!(resumed.as_secs() < 25, "its locks were held for {resumed:?}");
+    world.hold_promises("client silent before its commit", resumed).await;
 }

@@ -33,7 +33,7 @@ async fn survive_jump(seconds: i64) {
             .await
             .unwrap();
         let _workers = (world.worker().await, world.worker().await);
-        world.submit(40, Order { slow_ms: 100, failures: 1 }).await;
+        world.submit(40, Order { slow_ms: 100, failures: 1, ..Order::default() }).await;
         let jumped = Instant::now();
         jump(&world, seconds).await;
         world.wait_for_all().await;

@@ -13,8 +13,9 @@ async fn a_worker_stopped_past_its_lease_and_continued() {
     for _ in 0..rounds() {
         let mut world = World::new().await;
         let sleeper = world.worker().await;
-        world.submit(8, Order { slow_ms: 400, failures: 1 }).await;
-        world.until("slow steps run", "select exists (select from tasker.lease_view)").await;
+        world.submit(8, Order { slow_ms: 400, failures: 1, ..Order::default() }).await;
+        let slow = "select exists (select from tasker.step where idx = 2 and state = 'ready')";
+        world.until("slow steps run", slow).await;
         sleeper.freeze();
         let frozen = Instant::now();
         let _heir = world.worker().await;

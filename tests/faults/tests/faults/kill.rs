@@ -11,7 +11,7 @@ async fn kill_at(point: &str) {
     for _ in 0..rounds() {
         let mut world = World::new().await;
         let mut victim = world.worker_stopping_at(point).await;
-        world.submit(5, Order { slow_ms: 20, failures: 1 }).await;
+        world.submit(5, Order { slow_ms: 20, failures: 1, ..Order::default() }).await;
         victim.says(&format!("at {point}")).await;
         let _heir = world.worker().await;
         let killed = Instant::now();
@@ -48,7 +48,7 @@ async fn workers_killed_one_after_the_other_under_load() {
         let mut victim = world.worker().await;
         let _heir = world.worker().await;
         for _ in 0..crate::config::scaled(3) {
-            world.submit(20, Order { slow_ms: 30, failures: 1 }).await;
+            world.submit(20, Order { slow_ms: 30, failures: 1, ..Order::default() }).await;
             let next = world.worker().await;
             std::mem::replace(&mut victim, next).kill().await;
         }

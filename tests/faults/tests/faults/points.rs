@@ -80,11 +80,40 @@ async fn strike_at(points: &[&str], order: Order, delay: Option<Duration>) {
     }
 }
 
-const ORDER: Order = Order { slow_ms: 5, failures: 1 };
+const ORDER: Order = Order { slow_ms: 5, failures: 1, is_doomed: false };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backends_ended_at_six_points_of_settle() {
     strike_at(&SETTLE, ORDER, None).await;
+}
+
+/// The same while the slow steps end: one settles itself, in its own transaction, and where the order is doomed the other fails.
+async fn strike_late(is_doomed: bool) {
+    let mut world = World::new().await;
+    let _worker = world.worker().await;
+    for point in SETTLE.iter().cycle().take(SETTLE.len() * rounds()) {
+        world.submit(2, Order { slow_ms: 400, is_doomed, ..Order::default() }).await;
+        let begun = "select not exists (select from tasker.task k join tasker.step s using (task_id) \
+                     where k.finished_at is null and s.idx < 2 and s.state <> 'done')";
+        world.until("the first steps are done", begun).await;
+        Point::hold(&world, point).await.strike(&world).await;
+        if is_doomed {
+            world.wait_for_all().await;
+            world.hold_failures(point).await;
+        } else {
+            world.survive(&format!("backend ended at {point} of a slow step")).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backends_ended_while_a_step_settles_itself() {
+    strike_late(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backends_ended_while_a_task_fails() {
+    strike_late(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

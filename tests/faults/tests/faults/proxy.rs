@@ -41,6 +41,8 @@ pub(crate) struct Proxy {
 struct Shared {
     trap: Mutex<Option<Trap>>,
     has_fired: watch::Sender<bool>,
+    /// Connections with a smaller number pass nothing any more.
+    silent_before: watch::Sender<u64>,
     connections: Mutex<HashMap<u64, CancellationToken>>,
 }
 
@@ -73,6 +75,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             trap: Mutex::default(),
             has_fired: watch::Sender::new(false),
+            silent_before: watch::Sender::new(0),
             connections: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, server, Arc::clone(&shared))).abort_handle();
@@ -101,6 +104,12 @@ impl Proxy {
         for (_, token) in self.shared.connections().drain() {
             token.cancel();
         }
+    }
+
+    /// Lets every connection that is open fall silent, without closing it, as when a firewall forgets it; new ones work.
+    pub(crate) fn silence_all(&self) {
+        let next = self.shared.connections().keys().max().map_or(0, |last| last + 1);
+        self.shared.silent_before.send_replace(next);
     }
 
     /// Cuts one connection.
@@ -139,19 +148,28 @@ async fn accept(listener: TcpListener, server: String, shared: Arc<Shared>) {
 }
 
 async fn serve(client: TcpStream, server: TcpStream, cut: CancellationToken, shared: Arc<Shared>, id: u64) {
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
     let keeps_answers = watch::Sender::new(false);
+    let mut silent_before = shared.silent_before.subscribe();
+    let silenced = async { drop(silent_before.wait_for(|before| id < *before).await) };
     // Whichever side ends first ends the other: a connection is one thing.
     tokio::select! {
-        () = requests(from_client, to_server, &shared, &keeps_answers) => {}
-        () = answers(from_server, to_client, keeps_answers.subscribe()) => {}
+        () = requests(&mut from_client, &mut to_server, &shared, &keeps_answers) => {}
+        () = answers(&mut from_server, &mut to_client, keeps_answers.subscribe()) => {}
+        // The sockets stay open.
+        () = silenced => cut.cancelled().await,
         () = cut.cancelled() => {}
     }
     shared.connections().remove(&id);
 }
 
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, keeps_answers: &watch::Sender<bool>) {
+async fn requests(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    shared: &Shared,
+    keeps_answers: &watch::Sender<bool>,
+) {
     let mut sent = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -174,7 +192,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, keeps: watch::Receiver<bool>) {
+async fn answers(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, keeps: watch::Receiver<bool>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(size @ 1..) = from.read(&mut buffer).await else {

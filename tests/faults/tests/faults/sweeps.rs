@@ -144,7 +144,7 @@ async fn a_backend_ended_inside_an_internal_message() {
     let _worker = world.worker().await;
     for point in ["internal_dropped", "internal_applied"] {
         let held = Point::hold(&world, point).await;
-        let order = Order { slow_ms: 2_500, failures: 0 };
+        let order = Order { slow_ms: 2_500, failures: 0, ..Order::default() };
         let deadline = Duration::from_millis(1_500);
         world.tasker.submit("storm", order).deadline_in(deadline).await.unwrap();
         held.strike(&world).await;

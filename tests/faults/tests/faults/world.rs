@@ -13,7 +13,7 @@ use crate::program::Program;
 use crate::proxy::Proxy;
 
 /// What a test waits for at most.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A database and everything that a fault test does to it.
 pub(crate) struct World {
@@ -89,9 +89,16 @@ impl World {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
-    /// Reads a number.
+    /// Reads a number. A connection of the pool may have been ended with the others: then the next one is asked.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+        for _ in 0..20 {
+            match sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await {
+                Err(sqlx::Error::Io(_)) => {}
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57P01") => {}
+                answer => return answer.unwrap(),
+            }
+        }
+        panic!("no connection of the pool works: {sql}");
     }
 
     /// Waits until a query gives true.
@@ -144,6 +151,16 @@ impl World {
         assert_eq!(ran, tasks * STEPS, "{fault}: steps that ran");
         let again = self.number("select coalesce(sum(n), 0)::bigint from counter").await - ran;
         eprintln!("{fault}: resumed in {} ms; {tasks} tasks, {again} attempts beyond the first", resumed.as_millis());
+    }
+
+    /// Holds what is promised of tasks that fail: all of them do, and no effect is there twice.
+    pub(crate) async fn hold_failures(&self, fault: &str) {
+        let tasks = i64::try_from(self.tasks.len()).unwrap();
+        let failed = self.number("select count(*) from tasker.task where state = 'failed'").await;
+        assert_eq!(failed, tasks, "{fault}: failed tasks");
+        self.hold_invariants(fault).await;
+        let twice = self.number("select count(*) from (select from effect group by key having count(*) > 1) x").await;
+        assert_eq!(twice, 0, "{fault}: effects that are there twice");
     }
 
     /// Holds the engine's invariants, and that no deadlock was needed.
