@@ -50,11 +50,14 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-say "building tasker and examples/orders"
-cargo build --package tasker-cli --package example-orders
+# All of it, although the demo needs two programs: building those alone would choose other features of the dependencies, and
+# `make test` would then build them once more.
+say "building"
+cargo build --workspace --all-targets
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$root/$target ;; esac
 export PATH="$target/debug:$PATH"
+export TASKER_DEV_WORKER="example-orders work" # built just now, so `cargo run` is not needed
 cd examples/orders
 
 say "tasker dev: PostgreSQL, Tasker's tables, the worker"
