@@ -68,7 +68,7 @@ async fn strike_at(points: &[&str], order: Order, delay: Option<Duration>) {
     for point in points.iter().cycle().take(points.len() * rounds()) {
         let held = Point::hold(&world, point).await;
         for _ in 0..4 {
-            let submit = world.tasker.submit("storm", &order);
+            let submit = world.tasker.submit("storm", order);
             let task = match delay {
                 Some(delay) => submit.delay(delay).await,
                 None => submit.await,

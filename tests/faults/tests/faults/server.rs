@@ -96,7 +96,9 @@ pub(crate) async fn submit_surely(tasker: tasker::Tasker, round: usize, count: u
     let mut tasks = Vec::new();
     let end = Instant::now() + PATIENCE;
     for n in 0..count {
-        let submit = || tasker.submit("storm", Order { slow_ms: 20, failures: 1, ..Order::default() }).key(format!("{round}/{n}"));
+        let submit = || {
+            tasker.submit("storm", Order { slow_ms: 20, failures: 1, ..Order::default() }).key(format!("{round}/{n}"))
+        };
         let task = loop {
             match submit().await {
                 Ok(task) => break task,

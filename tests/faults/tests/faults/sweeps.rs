@@ -76,9 +76,8 @@ async fn a_backend_ended_while_it_times_out_a_step() {
         let mut world = World::new().await;
         let engine = world.tasker.engine().clone();
         let worker_id = phantom(&world).await;
-        let handlers: Vec<(String, String)> = ["receive", "charge", "ship", "notify", "close"]
-            .map(|step| ("default".to_owned(), step.to_owned()))
-            .into();
+        let handlers: Vec<(String, String)> =
+            ["receive", "charge", "ship", "notify", "close"].map(|step| ("default".to_owned(), step.to_owned())).into();
         let announced = engine.announce(worker_id, "rust", &handlers).await.unwrap();
         let ids: Vec<i32> = announced.iter().map(|one| one.handler_id).collect();
         let queues = engine.serve_queues(worker_id, "rust", &ids, &[]).await.unwrap();

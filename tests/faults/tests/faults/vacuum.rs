@@ -26,7 +26,8 @@ async fn a_long_idle_transaction_that_holds_back_vacuum() {
         world.wait_for_all().await;
         times.push(start.elapsed());
     }
-    let dead = "select coalesce(sum(n_dead_tup), 0)::bigint from pg_stat_user_tables where schemaname in ('tasker', 'pgmq')";
+    let dead =
+        "select coalesce(sum(n_dead_tup), 0)::bigint from pg_stat_user_tables where schemaname in ('tasker', 'pgmq')";
     sqlx::query("select pg_stat_force_next_flush()").execute(&world.pool).await.unwrap();
     let dead = world.number(dead).await;
     eprintln!("long idle transaction: batches took {times:?}, {dead} dead rows are kept");

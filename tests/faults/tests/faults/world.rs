@@ -79,7 +79,7 @@ impl World {
     /// Submits tasks.
     pub(crate) async fn submit(&mut self, count: usize, order: Order) {
         for _ in 0..count {
-            let task = self.tasker.submit("storm", &order).await.unwrap();
+            let task = self.tasker.submit("storm", order).await.unwrap();
             self.tasks.push(task.id());
         }
     }
@@ -171,8 +171,7 @@ impl World {
                 .await
                 .unwrap();
         assert!(breaches.is_empty(), "{fault}: {breaches:#?}");
-        let deadlocks =
-            self.number("select deadlocks from pg_stat_database where datname = current_database()").await;
+        let deadlocks = self.number("select deadlocks from pg_stat_database where datname = current_database()").await;
         assert_eq!(deadlocks, 0, "{fault}: deadlocks");
     }
 
