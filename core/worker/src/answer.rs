@@ -5,7 +5,7 @@ use std::time::Duration;
 use tasker_model::{Error, ErrorKind, Result};
 
 /// A call that takes longer is given up with its connection. It may have been applied: whoever repeats it finds that out.
-const LONGEST_CALL: Duration = Duration::from_secs(30);
+const LONGEST_CALL: Duration = Duration::from_secs(15);
 
 /// Waits for the answer to a call. A connection that fell silent, as when a firewall forgot it, ends no call by itself.
 pub(crate) async fn answer<T>(call: impl Future<Output = Result<T>>) -> Result<T> {

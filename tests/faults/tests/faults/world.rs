@@ -13,7 +13,7 @@ use crate::program::Program;
 use crate::proxy::Proxy;
 
 /// What a test waits for at most.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A database and everything that a fault test does to it.
 pub(crate) struct World {
