@@ -26,7 +26,7 @@ try() { # try NAME FLAGS -- ARGUMENTS: the suites, met in the way of FLAGS; ARGU
   while [ "$1" != -- ]; do flags+=("$1") && shift; done
   shift
   printf '\n==> %s\n' "$name"
-  if "$services" ${flags[@]+"${flags[@]}"} cargo test --quiet "${CRATES[@]}" --lib --tests --examples -- "$@"; then
+  if "$services" ${flags[@]+"${flags[@]}"} cargo test --quiet --no-fail-fast "${CRATES[@]}" --lib --tests -- "$@"; then
     passed+=("$name")
   else
     failed+=("$name")
@@ -62,7 +62,8 @@ has_pgbouncer() {
 }
 
 unset DATABASE_URL TASKER_TEST_DATABASE_URL TASKER_TEST_PGBOUNCER
-cargo build --quiet --package tasker-testkit --bins || exit 1
+# The examples too: tests run one as a program.
+cargo build --quiet --package tasker-testkit --bins && cargo build --quiet --package tasker --examples || exit 1
 target=${CARGO_TARGET_DIR:-target}
 services=$target/debug/with-services
 
