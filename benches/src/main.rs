@@ -30,7 +30,7 @@ use crate::config::Config;
 async fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
         .init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some((child::COMMAND, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {

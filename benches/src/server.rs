@@ -1,5 +1,7 @@
 //! A PostgreSQL of our own: in a temporary directory, on a free port, deleted afterwards.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tasker_postgres::{Options, Postgres};
@@ -103,9 +105,12 @@ impl Server {
 
     /// Deletes a database that nobody uses any more; answers the deadlocks that it saw.
     pub(crate) async fn drop(&self, database: Database) -> Result<i64> {
-        // A process reports what it counted at the latest a second after it ended its last transaction.
-        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
         let mut connection = self.connect().await?;
+        // A connection tells what it counted when it ends; one that idles may keep it for ten seconds.
+        let left = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
+        while sqlx::query_scalar::<_, i64>(left).bind(database.name()).fetch_one(&mut connection).await? > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         let deadlocks = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = $1")
             .bind(database.name())
             .fetch_one(&mut connection)

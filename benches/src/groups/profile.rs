@@ -41,16 +41,14 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     });
     let (cost, steps) = drained.await?;
     rows.push(row("drain, submits included", cost, steps));
-    let mut statements = Vec::new();
-    for (text, calls, ms) in longest(&server, database.name(), LONGEST).await? {
-        let steps = steps as f64;
-        statements.push(vec![text, format!("{:.4}", calls / steps), format!("{:.1}", ms * 1e3 / steps)]);
-    }
+    let of_drain = statements(&server, &database, steps).await?;
+    let mut of_one = Vec::new();
     for (name, callers) in [("64 callers", 64), ("8 callers", 8), ("one caller", 1)] {
         let closed =
             counted(&server, &database, async || Ok(closed64::callers(&server, &database, callers, time).await?.steps));
         let (cost, steps) = closed.await?;
         rows.push(row(name, cost, steps));
+        of_one = statements(&server, &database, steps).await?;
     }
     bench.drop_of(&server, database).await?;
     let head = [
@@ -65,7 +63,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     ];
     bench.report.table("What a step of seven costs (with pg_stat_statements, which slows it)", &head, rows);
     let head = ["statement, those inside functions too", "calls/step", "us/step"];
-    bench.report.table("The longest statements of the drain (each includes what it calls)", &head, statements);
+    bench.report.table("The longest statements of the drain (each includes what it calls)", &head, of_drain);
+    bench.report.table("The longest statements of one caller (each includes what it calls)", &head, of_one);
     Ok(())
 }
 
@@ -81,6 +80,14 @@ async fn counted(
     // A connection tells what it counted when it ends; give the last ones a moment for it.
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok((Counters::read(server, database.name()).await?.since(before), steps))
+}
+
+/// The longest statements since the last reset, for each step.
+async fn statements(server: &Server, database: &Database, steps: u64) -> Result<Vec<Vec<String>>> {
+    let steps = steps as f64;
+    let longest = longest(server, database.name(), LONGEST).await?;
+    let line = |(text, calls, ms)| vec![text, format!("{:.4}", calls / steps), format!("{:.1}", ms * 1e3 / steps)];
+    Ok(longest.into_iter().map(line).collect())
 }
 
 fn row(name: &str, cost: Counters, steps: u64) -> Vec<String> {
