@@ -13,7 +13,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, PgStat
 use sqlx::{ConnectOptions as _, Connection as _, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr};
 use tasker_model::{Error, ErrorKind, Result};
 
-use crate::to_error;
+use crate::{Engine, to_error};
 
 /// A setting that only a server itself keeps from the connection's startup: PgBouncer refuses or drops it.
 const PROBE: &str = "tasker.direct";
@@ -62,6 +62,19 @@ pub(crate) async fn is_between(connect: &PgConnectOptions) -> Result<bool> {
     // It served its purpose.
     let _ = conn.close().await;
     Ok(kept.as_deref() != Some("on"))
+}
+
+impl Engine {
+    /// Makes an open transaction fit for statements that others write: through PgBouncer the names that this connection has prepared are
+    /// those of another server connection, and that one may hold names of others.
+    pub async fn forget_statements(&self, conn: &mut PgConnection) -> Result<()> {
+        if !self.is_pooled() {
+            return Ok(());
+        }
+        let doing = "forgetting prepared statements";
+        conn.clear_cached_statements().await.map_err(|error| to_error(doing, error))?;
+        conn.execute("deallocate all").await.map_err(|error| to_error(doing, error)).map(drop)
+    }
 }
 
 /// Runs one statement on a pool or a connection, in a way that PgBouncer allows where it is between.

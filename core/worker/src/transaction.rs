@@ -99,6 +99,7 @@ impl StepContext {
             .begin_with("begin isolation level read committed")
             .await
             .map_err(|e| engine(to_error("beginning the step's transaction", e)))?;
+        self.engine().forget_statements(&mut tx).await.map_err(engine)?;
         let value = work(&mut tx).await.map_err(TransactionError::Work)?;
         let reply = self.settle_in(&mut tx, &value).await.map_err(engine)?;
         if let Err(error) = tx.commit().await {
