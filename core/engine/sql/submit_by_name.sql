@@ -54,7 +54,7 @@ begin
     select s.* from {schema}.submit_v1(
       array[{schema}.uuid7()], array[v_revision.revision_id], array[input::text], array[key], array[run_at], array[priority::smallint],
       array[deadline], array[tags::text], array[correlation_id], array[trace::text],
-      array[case when cardinality(skip) > 0 then to_json(skip)::text end], false, current_user::text,
+      array[case when cardinality(skip) > 0 then to_json(skip)::text end], false, session_user::text,
       null, '{}', '{}', 0, interval '0') s
   loop
     if v_row.kind = 'submitted' then

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
             None
         }
         #[cfg(feature = "containers")]
-        None if variant == Variant::default() && let Some(url) = contained(&mut container) => {
+        None if variant == Variant::default()
+            && let Some(url) = contained(&mut container) =>
+        {
             command.env(TEST_DATABASE_URL, url);
             None
         }
