@@ -3,9 +3,8 @@
 --
 -- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id), then the ones it reads. They
 -- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
--- that held steps could be part of a deadlock; (2) own steps and their
--- children, or every step of a task with an outcome other than success, retry or release, in one statement ordered by (task, idx);
--- (3) tasks by id. State and gen are tested after the lock, in later statements.
+-- that held steps could be part of a deadlock; (2) own steps and their children, or every step of a task with an outcome other than
+-- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
 -- Outcome kinds: success; retry (value: nothing, delay_ms, error); release; validated (a release that marks the task's input valid);
 -- paused; and the final ones: failure, input_invalid, deadline, cancelled.
 -- Every outcome needs its message (the fence), except success, which a stale holder of the same gen may still bring.
@@ -18,6 +17,7 @@ returns setof {schema}.hot_row_v1 language plpgsql
 declare
   v_now timestamptz := {schema}.now();
   v_size int := cardinality(p_idx);
+  v_is_plain bool := 'success' = all(p_kind);
   v_ord int[];
   v_hits int[];
   v_applied int[];
@@ -35,7 +35,7 @@ declare
 begin
   if v_size > 0 then
     {wait:settle_begun}
-    select array_agg(n) into v_ord from generate_series(1, v_size) n;
+    v_ord := array(select n from generate_series(1, v_size) n);
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
     {wait:settle_dropped}
   end if;
@@ -43,7 +43,7 @@ begin
     select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
   end if;
   if v_size > 0 then
-    if p_kind = array_fill('success'::text, array[v_size]) then
+    if v_is_plain then
       perform {schema}.lock_steps(p_task, p_idx);
     else
       select array_agg(distinct u.task_id) into v_hard
@@ -91,7 +91,7 @@ begin
     ) k;
 
     {wait:settle_stored}
-    if p_kind <> array_fill('success'::text, array[v_size]) then
+    if not v_is_plain then
       for v_more in
         select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
       loop
@@ -112,21 +112,23 @@ begin
       end loop;
     end if;
 
-    -- Tasks with a final outcome are counted anew from their steps, the others by what this batch finished.
-    for v_more in
-      select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state from unnest(v_hard) as h(task_id)
-      union all
-      select k.* from {schema}.count_sinks(v_sink_task, v_sinks, v_hard, v_now) k
-    loop
-      if v_more.state is not null then
-        v_finished := true;
-        v_row := null;
-        v_row.kind := 'finished';
-        v_row.task_id := v_more.task_id;
-        v_row.detail := v_more.state;
-        return next v_row;
-      end if;
-    end loop;
+    if v_hard is not null or v_sink_task is not null then
+      -- Tasks with a final outcome are counted anew from their steps, the others by what this batch finished.
+      for v_more in
+        select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state from unnest(v_hard) as h(task_id)
+        union all
+        select k.* from {schema}.count_sinks(v_sink_task, v_sinks, v_hard, v_now) k
+      loop
+        if v_more.state is not null then
+          v_finished := true;
+          v_row := null;
+          v_row.kind := 'finished';
+          v_row.task_id := v_more.task_id;
+          v_row.detail := v_more.state;
+          return next v_row;
+        end if;
+      end loop;
+    end if;
     {wait:settle_counted}
     if v_cascade is not null then
       perform {schema}.enqueue_internal('cascade', v_cascade, v_now);

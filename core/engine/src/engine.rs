@@ -203,6 +203,7 @@ pub(crate) struct Statements {
     pub(crate) take_internal: SqlStr,
     pub(crate) apply_internal: SqlStr,
     pub(crate) heartbeat: SqlStr,
+    pub(crate) task_end: SqlStr,
 }
 
 impl Statements {
@@ -221,6 +222,7 @@ impl Statements {
             take_internal: call("take_internal_v1", 2),
             apply_internal: call("apply_internal_v1", 4),
             heartbeat: call("heartbeat_v1", 11),
+            task_end: AssertSqlSafe(schema.fill(include_str!("queries/task_end.sql"))).into_sql_str(),
         }
     }
 }

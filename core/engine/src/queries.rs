@@ -17,6 +17,7 @@ pub use detail::{StepRow, TaskDetail};
 pub use display::StepDisplay;
 pub use events::{EVENTS_LIMIT, EventRow};
 pub use health::{Breach, Facts, UnservedHandler};
+pub use output::TaskEnd;
 pub use queues::QueueRow;
 pub use tasks::{TaskFilter, TaskRow};
 pub use workers::{WorkerRow, WorkerState};

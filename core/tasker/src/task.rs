@@ -12,6 +12,8 @@ use crate::home::Runtime;
 
 /// Between two looks at a task that somebody waits for, at first.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// The same where a worker of this process will probably tell: each look costs the database a query.
+const FIRST_LOOK_BESIDE_A_WORKER: Duration = Duration::from_millis(50);
 /// And at most.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 /// Who is said to have acted, in the task's history.
@@ -71,20 +73,21 @@ impl Task {
 
     /// Waits for its end, however long that takes. Cancel safe.
     pub async fn wait(&self) -> Result<Ended> {
-        let mut pause = FIRST_LOOK;
+        // A worker of this process tells at once; another's end is found by looking.
+        let mut worker = self.runtime.worker();
+        let mut pause = if worker.is_some() { FIRST_LOOK_BESIDE_A_WORKER } else { FIRST_LOOK };
         loop {
-            let row = self.row().await?;
-            if row.state.is_terminal() {
-                return self.ended(row).await;
+            if let Some(worker) = &worker {
+                let _ = tokio::time::timeout(pause, worker.finished(self.id)).await;
             }
-            match self.runtime.worker() {
-                // A worker of this process tells at once; another's end is found by looking.
-                Some(worker) => {
-                    let _ = tokio::time::timeout(pause, worker.finished(self.id)).await;
-                }
-                None => tokio::time::sleep(pause).await,
+            if let Some(end) = self.runtime.engine.task_end(self.id).await? {
+                return Ok(Ended { id: self.id, state: end.state, output: end.output, error: end.error });
+            }
+            if worker.is_none() {
+                tokio::time::sleep(pause).await;
             }
             pause = (pause * 2).min(LAST_LOOK);
+            worker = self.runtime.worker();
         }
     }
 
@@ -103,11 +106,6 @@ impl Task {
 
     async fn row(&self) -> Result<TaskRow> {
         self.runtime.engine.task_row(self.id).await
-    }
-
-    async fn ended(&self, row: TaskRow) -> Result<Ended> {
-        let output = self.runtime.engine.task_output(self.id).await?;
-        Ok(Ended { id: self.id, state: row.state, output, error: row.error })
     }
 }
 

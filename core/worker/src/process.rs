@@ -123,10 +123,9 @@ impl Process {
     /// Reserves up to `want` places for one call; none while draining. A call that reserves more than it can use takes them from the
     /// hand-off of the calls beside it.
     pub(crate) fn reserve(&self, want: usize) -> Option<Permits> {
-        if self.draining.is_cancelled() {
-            return None;
-        }
-        self.slots.reserve(want.min(CLAIM))
+        let permits = self.slots.reserve(want.min(CLAIM));
+        // Asked afterwards: a drain that begins now sees the places as taken and waits for the call.
+        if self.draining.is_cancelled() { None } else { permits }
     }
 
     /// Says who calls and what it can take: the reserved places, of which most or half may be handed off.

@@ -208,6 +208,11 @@ impl Worker {
             process.abandoning.cancel();
             let _ = tokio::time::timeout(ABORT, process.steps.wait()).await;
         }
+        // A call in flight may yet bring steps: it holds places until it has given them back.
+        let end = Instant::now() + LAST_SETTLE;
+        while !process.slots.are_all_free() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         // What has an outcome is in the outbox; the others go back.
         let rest: Vec<_> =
             process.leases.take_rest().into_iter().filter(|lease| !process.outbox.holds(lease)).collect();

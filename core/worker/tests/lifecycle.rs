@@ -122,6 +122,34 @@ async fn cancelling_a_task_raises_the_token_of_its_running_handler() {
     db.close(&worker).await;
 }
 
+/// Whenever the drain comes: a claim or a settle in flight may just be bringing steps, and those go back too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_drain_in_the_middle_of_everything_leaves_no_lease_behind() {
+    let db = db().await;
+    let yaml = "{ name: w, steps: { a: { call: h }, b: { call: h, after: [a] } } }";
+    let quick = || {
+        handler(|_| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ok("1")
+        })
+    };
+    let mut conn = db.engine.acquire().await.unwrap();
+    let revision = db.revision(yaml).await;
+    for round in 0..20 {
+        let many = vec![tasker_engine::Submission::new(revision, json("{}")); 200];
+        db.engine.submit(&mut conn, &many, None, tasker_engine::Root::Anyone).await.unwrap();
+        let worker = db.worker(yaml, slots(30), quick()).await;
+        tokio::time::sleep(Duration::from_millis(7 * round)).await;
+        worker.drain(Duration::from_secs(5)).await;
+        for queue in db.engine.queues().await.unwrap() {
+            assert_eq!(queue.leased, 0, "round {round}: {queue:?}");
+        }
+    }
+    let last = db.worker(yaml, slots(50), quick()).await;
+    db.until("select count(*) from tasker.task where finished_at is null", 0).await;
+    db.close(&last).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_waits_for_handlers_and_gives_back_those_that_do_not_end() {
     let db = db().await;
