@@ -1,6 +1,6 @@
 //! Every rule that changes the state of tasks and steps, as functions in PostgreSQL and the calls to them.
 //!
-//! **Lock order** (every writer): (1) messages, by queue id, band and message id; (2) steps: own steps and their children in one
+//! **Lock order**, P1 in the SQL's comments (every writer): (1) messages, by queue id, band and message id; (2) steps: own steps and their children in one
 //! statement ordered by (task, idx), or all steps of a task where an outcome may end it; (3) tasks by id; (4) holds, targets and
 //! limits by key. State and `gen` are tested after the lock, in a later statement. Operator verbs take the same order and never touch
 //! messages. A deadlock is a bug; callers still repeat 40P01 and 40001 five times (see [`retrying!`]).
