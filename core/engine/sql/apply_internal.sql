@@ -24,7 +24,7 @@ declare
   v_task record;
   v_ready int[];
 begin
-  if not exists (select from {schema}.drop_v1_0('{1}', '{1}', array[p_msg], array[p_read_ct])) then
+  if {schema}.drop_v2_0('{1}', '{1}', array[p_msg], array[p_read_ct]) = '{}' then
     return;
   end if;
   {wait:internal_dropped}

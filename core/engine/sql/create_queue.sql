@@ -50,26 +50,37 @@ begin
           autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)', v_q);
       end if;
       v_drop := v_drop || replace(replace($sql$
-  if @band@ = any(p_band) then
-    return query
-    delete from @q@ q using unnest(p_ord, p_band, p_msg, p_read_ct) as u(ord, band, msg_id, read_ct)
-    where u.band = @band@ and q.msg_id = u.msg_id and q.read_ct = u.read_ct
-    returning u.ord;
+  if v_is_one then
+    -- In plain statements one message costs half of what a batch of one does.
+    if p_band[1] = @band@ then
+      delete from @q@ q where q.msg_id = p_msg[1] and q.read_ct = p_read_ct[1];
+      return case when found then p_ord else '{}' end;
+    end if;
+  elsif @band@ = any(p_band) then
+    with gone as (
+      delete from @q@ q using unnest(p_ord, p_band, p_msg, p_read_ct) as u(ord, band, msg_id, read_ct)
+      where u.band = @band@ and q.msg_id = u.msg_id and q.read_ct = u.read_ct
+      returning u.ord)
+    select array_agg(g.ord) into v_gone from gone g;
+    v_all := v_all || v_gone;
   end if;$sql$, '@q@', v_q), '@band@', v_band);
       v_put := v_put || replace(replace(replace($sql$
-  if @band@ = any(p_band) then
-    v_lease := coalesce(@above@, true);
-    return query
+  if p_band = @band@ then
+    v_lease := @above@;
+    if cardinality(p_message) = 1 then
+      v_lease := v_lease and coalesce(p_lease[1], false);
+      insert into @q@ as q (read_ct, enqueued_at, vt, message)
+      values (v_lease::int, p_now, case when v_lease then p_until else coalesce(p_due[1], p_now) end, p_message[1])
+      returning q.msg_id into v_one;
+      return array[case when v_lease then v_one end];
+    end if;
     with sent as (
       insert into @q@ as q (read_ct, enqueued_at, vt, message)
-      select (u.lease and v_lease)::int, p_now, case when u.lease and v_lease then p_until else coalesce(u.due, p_now) end, u.message
-      from unnest(p_band, p_message, p_due, p_lease) as u(band, message, due, lease)
-      where u.band = @band@
-      returning q.msg_id, q.message, q.read_ct)
-    select @band@::smallint, s.msg_id, (s.message->>'t')::uuid, (s.message->>'i')::int, (s.message->>'g')::int, null::bigint
-    from sent s where s.read_ct = 1
-    union all
-    select null, null, null, null, null, count(*) from sent s where s.read_ct = 0 having count(*) > 0;
+      select coalesce(u.lease and v_lease, false)::int, p_now, case when u.lease and v_lease then p_until else coalesce(u.due, p_now) end, u.message
+      from unnest(p_message, p_due, p_lease) as u(message, due, lease)
+      returning q.msg_id, q.read_ct)
+    select array_agg(case s.read_ct when 1 then s.msg_id end) into v_sent from sent s;
+    return v_sent;
   end if;$sql$, '@q@', v_q), '@band@', v_band), '@above@', coalesce(v_above, 'true'));
       v_take := v_take || replace(replace($sql$
     v_take := v_carry + case when v_pass = 1 then p_quota[@band@ + 1] else 0 end;
@@ -122,20 +133,27 @@ begin
 
   -- Deletes messages fenced by read_ct; answers the ordinals that hit. P1 place (1): the caller sorts by (queue, band, msg_id).
   execute replace(replace($sql$
-create or replace function {schema}.drop_v1_@id@(p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[])
-returns setof int language plpgsql as $f$
+create or replace function {schema}.drop_v2_@id@(p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[])
+returns int[] language plpgsql as $f$
+declare
+  v_is_one bool := cardinality(p_msg) = 1;
+  v_all int[] := '{}';
+  v_gone int[];
 begin@body@
+  return v_all;
 end $f$
 $sql$, '@id@', p_id::text), '@body@', v_drop);
 
-  -- Inserts messages: visible now or at `due`, or already leased to the caller. Answers a row per leased one, and how many are not.
+  -- Inserts messages into one band: visible now or at `due`, or already leased to the caller. Answers, in the same order, the messages
+  -- that are leased, and null for the others: an insert returns its rows in the order in which it makes them.
   execute replace(replace($sql$
-create or replace function {schema}.put_v1_@id@(
-  p_band smallint[], p_message jsonb[], p_due timestamptz[], p_lease bool[], p_now timestamptz, p_until timestamptz)
-returns table (band smallint, msg_id bigint, task_id uuid, idx int, gen int, amount bigint) language plpgsql as $f$
-#variable_conflict use_column
+create or replace function {schema}.put_v2_@id@(
+  p_band smallint, p_message jsonb[], p_due timestamptz[], p_lease bool[], p_now timestamptz, p_until timestamptz)
+returns bigint[] language plpgsql as $f$
 declare
   v_lease bool;
+  v_one bigint;
+  v_sent bigint[];
 begin@body@
 end $f$
 $sql$, '@id@', p_id::text), '@body@', v_put);
@@ -180,11 +198,9 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('{schema}.create_queue', 0));
   for v_call in
     select * from (values
-      ('drop_v1', 'p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[]', 'setof int',
-        'p_ord, p_band, p_msg, p_read_ct'),
-      ('put_v1', 'p_band smallint[], p_message jsonb[], p_due timestamptz[], p_lease bool[], p_now timestamptz, p_until timestamptz',
-        'table (band smallint, msg_id bigint, task_id uuid, idx int, gen int, amount bigint)',
-        'p_band, p_message, p_due, p_lease, p_now, p_until'),
+      ('drop_v2', 'p_ord int[], p_band smallint[], p_msg bigint[], p_read_ct int[]', 'int[]', 'p_ord, p_band, p_msg, p_read_ct'),
+      ('put_v2', 'p_band smallint, p_message jsonb[], p_due timestamptz[], p_lease bool[], p_now timestamptz, p_until timestamptz',
+        'bigint[]', 'p_band, p_message, p_due, p_lease, p_now, p_until'),
       ('take_v1', 'p_quota int[], p_exclude int[], p_now timestamptz, p_until timestamptz',
         'table (band smallint, msg_id bigint, read_ct int, message jsonb, age_ms int)',
         'p_quota, p_exclude, p_now, p_until'),
@@ -192,20 +208,32 @@ begin
         'p_ord, p_band, p_msg, p_read_ct, p_until')
     ) as f(name, parameters, answer, arguments)
   loop
-    select string_agg(format('    when %1$s then return query select c.* from {schema}.%2$s_%1$s(%3$s) c;', q.queue_id, v_call.name, v_call.arguments),
+    select string_agg(format(
+        case when v_call.answer like '%[]' then '    when %1$s then return {schema}.%2$s_%1$s(%3$s);'
+        else '    when %1$s then return query select c.* from {schema}.%2$s_%1$s(%3$s) c;' end,
+        q.queue_id, v_call.name, v_call.arguments),
       E'\n' order by q.queue_id)
     into v_branches from {schema}.queue q;
     execute format($sql$
 create or replace function {schema}.%1$s(p_queue int, %2$s)
 returns %3$s language plpgsql as $f$
+declare
+  v_answer %6$s;
 begin
   case p_queue
-%5$s
-    else return query execute format('select c.* from {schema}.%1$s_%%s(%4$s) c', p_queue) using %6$s;
+%4$s
+    else
+      %5$s
   end case;
 end $f$
-$sql$, v_call.name, v_call.parameters, v_call.answer,
-      (select string_agg('$' || n, ', ') from generate_series(1, cardinality(string_to_array(v_call.arguments, ','))) n),
-      v_branches, v_call.arguments);
+$sql$, v_call.name, v_call.parameters, v_call.answer, v_branches,
+      format(
+        case when v_call.answer like '%[]'
+        then 'execute format(''select {schema}.%1$s_%%s(%2$s)'', p_queue) into v_answer using %3$s; return v_answer;'
+        else 'return query execute format(''select c.* from {schema}.%1$s_%%s(%2$s) c'', p_queue) using %3$s;' end,
+        v_call.name,
+        (select string_agg('$' || n, ', ') from generate_series(1, cardinality(string_to_array(v_call.arguments, ','))) n),
+        v_call.arguments),
+      case when v_call.answer like '%[]' then v_call.answer else 'record' end);
   end loop;
 end $$;

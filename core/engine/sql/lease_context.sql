@@ -17,16 +17,16 @@ begin
     c.age_ms, c.task_id, c.idx, c.gen, c.run, c.attempt, c.revision_id, c.handler_id, c.name, c.created_at, c.deadline,
     c.input, c.tags, c.correlation_id, c.trace, c.results, c.item, c.checkpoint
   from (
-    select y.*,
+    select x.*,
       -- A call answers with 4 MiB of context at most; what does not fit goes back. One step may not need more than that alone.
       case
-        when y.refusal is not null then y.refusal
-        when y.size > 4194304 then 'context_too_large'
-        when sum(y.size) over (order by y.ord) > 4194304 and y.ord > 1 then 'overflow'
+        when x.refusal is not null then x.refusal
+        when x.size > 4194304 then 'context_too_large'
+        when x.ord > 1 and sum(x.size) over (rows unbounded preceding) > 4194304 then 'overflow'
       end as reason
     from (
-      select x.*, octet_length(x.input) + coalesce(octet_length(x.results), 0) + coalesce(octet_length(x.item), 0)
-        + coalesce(octet_length(x.checkpoint), 0) as size
+      select z.*, octet_length(z.input) + coalesce(octet_length(z.results), 0) + coalesce(octet_length(z.item), 0)
+        + coalesce(octet_length(z.checkpoint), 0) as size
       from (
         select u.ord::int as ord, u.queue_id, u.band, u.msg_id, u.read_ct, u.age_ms, u.task_id, u.idx, u.gen, s.run, s.attempt, k.revision_id,
           t.handler_id, s.name, k.created_at, k.deadline, k.input::text as input, k.tags::text as tags, k.correlation_id, k.trace::text as trace,
@@ -53,12 +53,10 @@ begin
         ) p on s.parents <> '{}'
         -- Not flattened into the queries around it: each payload is written as text once, not for every mention.
         offset 0
-      ) x
-      offset 0
-    ) y
+      ) z
+    ) x
   ) c
-  where c.reason is distinct from 'gone'
-  order by c.ord;
+  where c.reason is distinct from 'gone';
   get diagnostics v_found = row_count;
   if v_found < cardinality(p_msg) then
     for v_id in select distinct q from unnest(p_queue) as q order by 1 loop
@@ -71,7 +69,7 @@ begin
         left join {schema}.task k on k.task_id = u.task_id
         where u.queue_id = v_id and (s.state is distinct from 'ready' or s.gen <> u.gen or k.finished_at is not null)
       ) gone
-      cross join lateral {schema}.drop_v1(v_id, gone.ord, gone.band, gone.msg, gone.read_ct)
+      cross join lateral {schema}.drop_v2(v_id, gone.ord, gone.band, gone.msg, gone.read_ct)
       where gone.ord is not null;
     end loop;
   end if;

@@ -1,10 +1,11 @@
 -- Outcomes after which the step will run again: retry, release, validated, paused, and `cancelled` where nobody asked for it.
 -- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there.
 -- Answers what was applied, the steps to send on with their due times, and the sinks that ended.
+drop function if exists {schema}.settle_again(int[], int[], uuid[], int[], int[], text[], text[], bigint[], int[], int, timestamptz);
 create or replace function {schema}.settle_again(
   p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
   p_worker int, p_now timestamptz)
-returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[], sinks int[]) language plpgsql as $$
+returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[]) language plpgsql as $$
 declare
   v_applied int[];
   v_task uuid[];
@@ -28,9 +29,7 @@ begin
     update {schema}.step c set waits = c.waits - f.n, blocked = c.blocked + f.n
     from (select f.task_id, x.idx, count(*)::int as n from failed f cross join lateral unnest(f.children) as x(idx) group by 1, 2) f
     where c.task_id = f.task_id and c.idx = f.idx)
-  select (select array_agg(f.ord) from failed f), array_agg(k.task_id), array_agg(k.n)
-  into applied, sink_task, sinks
-  from (select f.task_id, count(*)::int as n from failed f where f.is_sink group by 1) k;
+  select array_agg(f.ord), array_agg(f.task_id) filter (where f.is_sink) into applied, sink_task from failed f;
 
   -- A timeout raises gen, so that the late success of the handler that is still running is lost.
   with retried as (

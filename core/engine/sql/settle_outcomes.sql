@@ -27,15 +27,18 @@ declare
   v_due timestamptz[];
   v_cascade uuid[];
   v_sink_task uuid[];
-  v_sinks int[];
   v_more record;
   v_row {schema}.hot_row_v1;
   v_taken record;
   v_finished bool := false;
+  v_sent record;
+  v_one record;
+  v_is_one bool := false;
+  v_leased bool := false;
 begin
   if v_size > 0 then
     {wait:settle_begun}
-    v_ord := array(select n from generate_series(1, v_size) n);
+    v_ord := array(select generate_series(1, v_size));
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
     {wait:settle_dropped}
   end if;
@@ -43,55 +46,75 @@ begin
     select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
   end if;
   if v_size > 0 then
-    if v_is_plain then
-      perform {schema}.lock_steps(p_task, p_idx);
-    else
-      select array_agg(distinct u.task_id) into v_hard
-      from unnest(p_task, p_kind) as u(task_id, kind)
-      where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
-      if v_hard is null then
-        perform {schema}.lock_steps(p_task, p_idx);
-      else
-        perform {schema}.lock_steps_and_tasks(p_task, p_idx, v_hard);
-      end if;
+    if v_size = 1 and v_is_plain then
+      v_one := {schema}.settle_one(p_task[1], p_idx[1], p_gen[1], p_value[1], p_metadata[1], p_duration_ms[1], p_worker, v_now);
+      v_is_one := v_one.is_done;
     end if;
+    if v_is_one then
+      v_applied := v_ord;
+      v_idx := v_one.idx;
+      v_task := array_fill(p_task[1], array[coalesce(cardinality(v_idx), 0)]);
+      if v_one.is_sink then
+        v_sink_task := p_task;
+      end if;
+      if v_one.cascades then
+        v_cascade := p_task;
+      end if;
+    else
+      if not v_is_plain then
+        select array_agg(distinct u.task_id) into v_hard
+        from unnest(p_task, p_kind) as u(task_id, kind)
+        where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
+      end if;
+      if v_hard is not null then
+        perform {schema}.lock_steps_and_tasks(p_task, p_idx, v_hard);
+      else
+        -- P1 place (2) for outcomes that end no task: own steps and their children, in one ordered statement. `children` never changes
+        -- for a row, so it is read without a lock.
+        perform from (
+          select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
+          union
+          select u.task_id, c.idx from unnest(p_task, p_idx) as u(task_id, idx)
+          join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+          cross join lateral unnest(s.children) as c(idx)
+        ) l
+        join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
+        order by s.task_id, s.idx
+        for no key update of s;
+      end if;
 
-    {wait:settle_locked}
-    with done as (
-      update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
-      from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
-      where u.kind = 'success' and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state in ({step_before:done})
-      returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children),
-    released as (
-      update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
-        state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
-      from (
-        select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
-      ) d
-      where c.task_id = d.task_id and c.idx = d.idx
-      returning c.task_id, c.idx, c.state, c.run, c.attempt, c.waits, c.auto or c.blocked > 0 as cascades),
-    told as (
-      insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
-      select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
-      union all
-      select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
-    select (select array_agg(d.ord) from done d),
-      r.task, r.idx, r.due, r.cascade, k.task, k.n
-    into v_applied, v_task, v_idx, v_due, v_cascade, v_sink_task, v_sinks
-    from (
-      select array_agg(r.task_id order by r.task_id, r.idx) filter (where r.state = 'ready') as task,
-        array_agg(r.idx order by r.task_id, r.idx) filter (where r.state = 'ready') as idx,
-        array_agg(null::timestamptz) filter (where r.state = 'ready') as due,
-        array_agg(distinct r.task_id) filter (where r.state = 'waiting' and r.cascades) as cascade
-      from released r where r.waits = 0
-    ) r
-    cross join (
-      select array_agg(k.task_id) as task, array_agg(k.n) as n
-      from (select d.task_id, count(*)::int as n from done d where d.is_sink group by 1) k
-    ) k;
+      {wait:settle_locked}
+      with done as (
+        update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
+        from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
+        where u.kind = 'success' and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state in ({step_before:done})
+        returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children),
+      released as (
+        update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
+          state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
+        from (
+          select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
+        ) d
+        where c.task_id = d.task_id and c.idx = d.idx
+        returning c.task_id, c.idx, c.state, c.run, c.attempt, c.waits, c.auto or c.blocked > 0 as cascades),
+      told as (
+        insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
+        select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
+        union all
+        select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
+      select d.ords, d.sinks, r.task, r.idx, r.cascade
+      into v_applied, v_sink_task, v_task, v_idx, v_cascade
+      from (select array_agg(d.ord) as ords, array_agg(d.task_id) filter (where d.is_sink) as sinks from done d) d
+      cross join (
+        select array_agg(r.task_id) filter (where r.state = 'ready') as task, array_agg(r.idx) filter (where r.state = 'ready') as idx,
+          array_agg(r.task_id) filter (where r.state = 'waiting' and r.cascades) as cascade
+        from released r where r.waits = 0
+      ) r;
+    end if;
 
     {wait:settle_stored}
     if not v_is_plain then
+      v_due := array_fill(null::timestamptz, array[coalesce(cardinality(v_task), 0)]);
       for v_more in
         select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
       loop
@@ -100,7 +123,6 @@ begin
         v_idx := v_idx || v_more.idx;
         v_due := v_due || v_more.due;
         v_sink_task := v_sink_task || v_more.sink_task;
-        v_sinks := v_sinks || v_more.sinks;
       end loop;
       for v_more in
         select h.* from {schema}.settle_final(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_duration_ms, p_worker, v_now) h
@@ -117,7 +139,7 @@ begin
       for v_more in
         select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state from unnest(v_hard) as h(task_id)
         union all
-        select k.* from {schema}.count_sinks(v_sink_task, v_sinks, v_hard, v_now) k
+        select k.* from {schema}.count_sinks(v_sink_task, v_hard, v_now) k
       loop
         if v_more.state is not null then
           v_finished := true;
@@ -131,19 +153,28 @@ begin
     end if;
     {wait:settle_counted}
     if v_cascade is not null then
-      perform {schema}.enqueue_internal('cascade', v_cascade, v_now);
+      perform {schema}.enqueue_internal('cascade', array(select distinct t from unnest(v_cascade) as u(t)), v_now);
     end if;
     if p_relaxed and not v_finished and v_hard is null then
       perform set_config('synchronous_commit', 'off', true);
     end if;
     if v_task <> '{}' then
-      return query select c.* from {schema}.hand_over(
-        v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
+      v_sent := {schema}.enqueue_v2(v_task, v_idx, null, v_due, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease);
+      v_leased := v_sent.msg <> '{}';
+      if v_sent.left_queue is not null then
+        return query select l.* from {schema}.left_rows(v_sent.left_queue, v_sent.left_amount) l;
+      end if;
     end if;
     {wait:settle_sent}
     if coalesce(cardinality(v_applied), 0) < v_size then
       return query select v.* from {schema}.verdicts(v_ord, v_applied, v_hits, p_task, p_idx, p_gen) v;
     end if;
+  end if;
+  -- The context of what was handed off, in a statement after the one that made the messages.
+  if v_leased then
+    return query select c.* from {schema}.lease_context_v1(
+      v_sent.queue, v_sent.band, v_sent.msg, array_fill(1, array[cardinality(v_sent.msg)]), array_fill(0, array[cardinality(v_sent.msg)]),
+      v_sent.task, v_sent.idx, v_sent.gen, p_worker, p_handlers, v_now) c;
   end if;
   if p_want > p_handoff then
     if v_taken.msg <> '{}' then
@@ -162,32 +193,15 @@ declare
   o int[]; b smallint[]; m bigint[]; r int[];
 begin
   if p_queue[1] = all(p_queue) then
-    return array(select x from {schema}.drop_v1(p_queue[1], p_ord, p_band, p_msg, p_read_ct) x);
+    return {schema}.drop_v2(p_queue[1], p_ord, p_band, p_msg, p_read_ct);
   end if;
   for v_id in select distinct q from unnest(p_queue) as q order by 1 loop
     select array_agg(u.ord order by u.ord), array_agg(u.band order by u.ord), array_agg(u.msg_id order by u.ord), array_agg(u.read_ct order by u.ord)
     into o, b, m, r
     from unnest(p_ord, p_queue, p_band, p_msg, p_read_ct) as u(ord, queue_id, band, msg_id, read_ct) where u.queue_id = v_id;
-    v_all := v_all || array(select x from {schema}.drop_v1(v_id, o, b, m, r) x);
+    v_all := v_all || {schema}.drop_v2(v_id, o, b, m, r);
   end loop;
   return v_all;
-end $$;
-
--- P1 place (2) for outcomes that end no task: own steps and their children, in one ordered statement. `children` never changes for a
--- row, so it is read without a lock.
-create or replace function {schema}.lock_steps(p_task uuid[], p_idx int[]) returns void
-language plpgsql as $$
-begin
-  perform from (
-    select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
-    union
-    select s.task_id, c.idx from unnest(p_task, p_idx) as u(task_id, idx)
-    join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
-    cross join lateral unnest(s.children) as c(idx)
-  ) l
-  join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
-  order by s.task_id, s.idx
-  for no key update of s;
 end $$;
 
 -- P1 places (2) and (3) where some outcomes are final: all steps of their tasks beside the others' own and children, then those tasks.
@@ -210,16 +224,16 @@ begin
   perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
 end $$;
 
--- Takes finished sinks off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3), unless the batch has
--- final outcomes (p_except: their tasks): then all its tasks are locked already.
-create or replace function {schema}.count_sinks(p_task uuid[], p_n int[], p_except uuid[], p_now timestamptz)
+-- Takes finished sinks, each named by its task, off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3),
+-- unless the batch has final outcomes (p_except: their tasks): then all its tasks are locked already.
+create or replace function {schema}.count_sinks(p_task uuid[], p_except uuid[], p_now timestamptz)
 returns table (task_id uuid, state text) language plpgsql as $$
 #variable_conflict use_column
 begin
   if p_task is null then
     return;
   end if;
-  if p_except is null then
+  if p_except is null and not p_task[1] = all(p_task) then
     perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
   end if;
   return query
@@ -227,7 +241,7 @@ begin
     update {schema}.task k set sinks_left = k.sinks_left - u.n,
       state = case when k.sinks_left > u.n then k.state else {schema}.end_state(k.task_id, k.ending) end,
       finished_at = case when k.sinks_left > u.n then k.finished_at else p_now end
-    from (select u.task_id, sum(u.n)::int as n from unnest(p_task, p_n) as u(task_id, n)
+    from (select u.task_id, count(*)::int as n from unnest(p_task) as u(task_id)
       where p_except is null or u.task_id <> all(p_except) group by 1) u
     where k.task_id = u.task_id and k.state in ({task_before:complete})
     returning k.task_id, k.state, k.sinks_left, k.error),

@@ -118,33 +118,29 @@ create or replace function {schema}.hand_over(
   p_worker int, p_queues int[], p_handlers int[], p_handoff int, p_now timestamptz, p_until timestamptz)
 returns setof {schema}.hot_row_v1 language plpgsql as $$
 declare
-  v_queue int[];
-  v_band smallint[];
-  v_msg bigint[];
-  v_task uuid[];
-  v_idx int[];
-  v_gen int[];
-  v_left_queue int[];
-  v_left bigint[];
+  v_sent record;
 begin
-  select array_agg(e.queue_id) filter (where e.amount is null), array_agg(e.band) filter (where e.amount is null),
-    array_agg(e.msg_id) filter (where e.amount is null), array_agg(e.task_id) filter (where e.amount is null),
-    array_agg(e.idx) filter (where e.amount is null), array_agg(e.gen) filter (where e.amount is null),
-    array_agg(e.queue_id) filter (where e.amount > 0), array_agg(e.amount) filter (where e.amount > 0)
-  into v_queue, v_band, v_msg, v_task, v_idx, v_gen, v_left_queue, v_left
-  from {schema}.enqueue_v1(p_task, p_idx, p_gen, p_due, p_queues, p_handlers, p_handoff, p_now, p_until) e;
-  if v_msg is not null then
+  v_sent := {schema}.enqueue_v2(p_task, p_idx, p_gen, p_due, p_queues, p_handlers, p_handoff, p_now, p_until);
+  if v_sent.msg <> '{}' then
     return query select c.* from {schema}.lease_context_v1(
-      v_queue, v_band, v_msg, array_fill(1, array[cardinality(v_msg)]), array_fill(0, array[cardinality(v_msg)]),
-      v_task, v_idx, v_gen, p_worker, p_handlers, p_now) c;
+      v_sent.queue, v_sent.band, v_sent.msg, array_fill(1, array[cardinality(v_sent.msg)]), array_fill(0, array[cardinality(v_sent.msg)]),
+      v_sent.task, v_sent.idx, v_sent.gen, p_worker, p_handlers, p_now) c;
   end if;
-  if v_left_queue is not null then
-    return query
-    select 'left', null::int, null::text, sum(u.amount)::bigint, u.queue_id, null::smallint, null::bigint, null::int, null::int, null::uuid, null::int,
-      null::int, null::int, null::int, null::int, null::int, null::text, null::timestamptz, null::timestamptz, null::text, null::text, null::text,
-      null::text, null::text, null::text, null::text
-    from unnest(v_left_queue, v_left) as u(queue_id, amount) group by u.queue_id;
+  if v_sent.left_queue is not null then
+    return query select l.* from {schema}.left_rows(v_sent.left_queue, v_sent.left_amount) l;
   end if;
+end $$;
+
+-- Says how many messages were left visible in which queues.
+create or replace function {schema}.left_rows(p_queue int[], p_amount bigint[]) returns setof {schema}.hot_row_v1
+language plpgsql as $$
+declare
+  v_row {schema}.hot_row_v1;
+begin
+  v_row.kind := 'left';
+  for v_row.queue_id, v_row.amount in select u.queue_id, u.amount from unnest(p_queue, p_amount) as u(queue_id, amount) loop
+    return next v_row;
+  end loop;
 end $$;
 
 -- The declared search fields of an input, as tags.
