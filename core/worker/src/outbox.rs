@@ -1,7 +1,8 @@
 //! The outcomes that wait for a committer. It makes the batches: whoever is at rest takes all that gathered, without any timer.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tasker_engine::{Change, Lease, Settlement};
 use tasker_model::limits::{BATCH_BYTES, BATCH_OUTCOMES};
@@ -11,6 +12,10 @@ use tokio::sync::{Notify, Semaphore};
 const OUTBOX_SIZE: usize = 4096;
 /// A further committer is worth its call once this many outcomes wait for each one that is busy.
 const WORTH_A_COMMITTER: usize = 32;
+
+/// How long outcomes wait for steps that started with them and whose handlers have not been polled yet: at once as a rule, and never if a
+/// handler blocks its thread.
+const BEFORE_FIRST_POLL: Duration = Duration::from_millis(1);
 
 /// The waiting outcomes and how many committers are busy.
 #[derive(Debug)]
@@ -24,6 +29,23 @@ pub(crate) struct Outbox {
 struct State {
     waiting: VecDeque<Entry>,
     busy: usize,
+    /// Steps that were started and whose handlers have not been polled yet.
+    fresh: usize,
+}
+
+/// A step that has just been started, until its handler has been polled once. What ends at once then shares a settle call with what
+/// started beside it: branches of equal length stay together.
+#[derive(Debug)]
+pub(crate) struct Fresh(Arc<Outbox>);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.fresh = state.fresh.saturating_sub(1);
+        if state.fresh == 0 && state.is_worth_a_committer() {
+            self.0.changed.notify_one();
+        }
+    }
 }
 
 /// An outcome and what a committer must know of its workflow.
@@ -91,10 +113,30 @@ impl Outbox {
         }
     }
 
+    /// Counts a step that is about to be started.
+    pub(crate) fn fresh(self: &Arc<Self>) -> Fresh {
+        self.lock().fresh += 1;
+        Fresh(Arc::clone(self))
+    }
+
     /// Waits until a further committer is worth its call and gives it a batch. Cancel safe. Every batch must be ended with
     /// [`Outbox::done`].
     pub(crate) async fn take(&self) -> Vec<Report> {
         loop {
+            let has_fresh = {
+                let state = self.lock();
+                // A busy process has enough to take, and always steps that have just begun.
+                state.fresh > 0 && state.busy == 0 && (1..WORTH_A_COMMITTER).contains(&state.waiting.len())
+            };
+            if has_fresh {
+                let all_polled = async {
+                    while self.lock().fresh > 0 {
+                        self.changed.notified().await;
+                    }
+                };
+                // In time or not: what waits goes now.
+                let _ = tokio::time::timeout(BEFORE_FIRST_POLL, all_polled).await;
+            }
             if let Some(batch) = self.try_take() {
                 return batch;
             }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tasker_engine::{Change, Claimed, Lease, Settlement};
 use tasker_model::limits::NEAR_FUTURE;
-use tasker_model::{Durability, OnFailure, Outcome, Revision, RevisionStep};
+use tasker_model::{Durability, OnFailure, Revision, RevisionStep};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::outbox::Report;
+use crate::outbox::{Fresh, Report};
 use crate::outcome::to_change;
 use crate::process::Process;
 use crate::slots::Permits;
-use crate::step::{attempt, revision_step};
+use crate::step::{Ended, attempt, revision_step};
 use crate::{StepContext, StopReason};
 
 /// Heartbeats for a step go on for this long after its timeout.
@@ -24,6 +24,7 @@ impl Process {
     /// Runs a step in its reserved place.
     pub(crate) fn start(self: &Arc<Self>, claimed: Claimed, permit: Permits, since: Instant) {
         let process = Arc::clone(self);
+        let fresh = self.outbox.fresh();
         self.steps.spawn(async move {
             let revision = match process.revisions.get(claimed.revision_id).await {
                 Ok(revision) => revision,
@@ -34,11 +35,18 @@ impl Process {
                     return;
                 }
             };
-            process.run(&revision, claimed, permit, since).await;
+            process.run(&revision, claimed, permit, since, fresh).await;
         });
     }
 
-    async fn run(self: &Arc<Self>, revision: &Arc<Revision>, claimed: Claimed, permit: Permits, since: Instant) {
+    async fn run(
+        self: &Arc<Self>,
+        revision: &Arc<Revision>,
+        claimed: Claimed,
+        permit: Permits,
+        since: Instant,
+        fresh: Fresh,
+    ) {
         let lease = claimed.lease;
         let token = CancellationToken::new();
         let made = StepContext::make(
@@ -60,7 +68,7 @@ impl Process {
         let started = Instant::now();
         self.leases.add(lease, token, started, since + self.options.lease, timeout + BEATS_AFTER_TIMEOUT);
         let attempt = tokio::select! {
-            attempt = attempt(handler, &ctx) => attempt,
+            attempt = attempt(handler, &ctx, Some(fresh)) => attempt,
             // Dropping the attempt aborts the handler's task.
             () = self.abandoning.cancelled() => return,
         };
@@ -76,6 +84,7 @@ impl Process {
                 self.leases.remove(&lease);
             }
         }
+        drop(attempt.fresh);
         if let Some(mut late) = attempt.late {
             self.outlive(&ctx, &mut late).await;
         }
@@ -113,7 +122,7 @@ impl Process {
     }
 
     /// A handler that outlived its timeout keeps its place until it returns. With more than half of the places lost the process drains.
-    async fn outlive(self: &Arc<Self>, ctx: &StepContext, late: &mut AbortOnDropHandle<Outcome>) {
+    async fn outlive(self: &Arc<Self>, ctx: &StepContext, late: &mut AbortOnDropHandle<Ended>) {
         let (zombie, are_too_many) = self.slots.zombie();
         tracing::warn!(step.id = %ctx.input().step.id, zombies = self.slots.zombies(), "a handler runs on after its timeout; it keeps its slot");
         if are_too_many && !self.draining.is_cancelled() {

@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use crate::context::SharedConnection;
+use crate::outbox::Fresh;
 use crate::outcome::to_change;
 use crate::{Handler, StepContext};
 
@@ -97,7 +100,7 @@ pub async fn run_claimed(
         ctx = ctx.on_connection(connection);
     }
     let step = revision_step(revision, claimed)?;
-    let attempt = attempt(handler, &ctx).await;
+    let attempt = attempt(handler, &ctx, None).await;
     drop(attempt.late);
     if ctx.is_settled() {
         return Ok(None);
@@ -110,21 +113,27 @@ pub(crate) struct Attempt {
     /// What came of it.
     pub(crate) outcome: Outcome,
     /// The handler, where it outlived its timeout.
-    pub(crate) late: Option<AbortOnDropHandle<Outcome>>,
+    pub(crate) late: Option<AbortOnDropHandle<Ended>>,
+    /// Given back by a handler that ended when it was first polled: its outcome is to be reported before this is dropped.
+    pub(crate) fresh: Option<Fresh>,
 }
+
+/// What a handler's task gives.
+pub(crate) type Ended = (Outcome, Option<Fresh>);
 
 /// Runs the handler in a task of its own, so that a panic ends only that and a handler that blocks its thread cannot hide its timeout.
-pub(crate) async fn attempt(handler: &Arc<dyn Handler>, ctx: &StepContext) -> Attempt {
+pub(crate) async fn attempt(handler: &Arc<dyn Handler>, ctx: &StepContext, fresh: Option<Fresh>) -> Attempt {
     let timeout = Duration::from_millis(ctx.input().step.timeout_ms);
-    let mut running = spawn(Arc::clone(handler), ctx.clone());
+    let mut running = spawn(Arc::clone(handler), ctx.clone(), fresh);
     if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
-        return Attempt { outcome: ended.unwrap_or_else(broken), late: None };
+        let (outcome, fresh) = ended.unwrap_or_else(|error| (broken(error), None));
+        return Attempt { outcome, late: None, fresh };
     }
     ctx.token().cancel();
-    Attempt { outcome: Outcome::failure(StepFailure::timeout(timeout)), late: Some(running) }
+    Attempt { outcome: Outcome::failure(StepFailure::timeout(timeout)), late: Some(running), fresh: None }
 }
 
-fn spawn(handler: Arc<dyn Handler>, ctx: StepContext) -> AbortOnDropHandle<Outcome> {
+fn spawn(handler: Arc<dyn Handler>, ctx: StepContext, mut fresh: Option<Fresh>) -> AbortOnDropHandle<Ended> {
     let step = &ctx.input().step;
     let span = tracing::info_span!(
         "tasker.step",
@@ -133,7 +142,18 @@ fn spawn(handler: Arc<dyn Handler>, ctx: StepContext) -> AbortOnDropHandle<Outco
         step.name = %step.name,
         attempt = step.attempt,
     );
-    AbortOnDropHandle::new(tokio::spawn(async move { handler.call(ctx).await }.instrument(span)))
+    let call = async move {
+        let mut call = pin!(handler.call(ctx));
+        poll_fn(move |context| {
+            let polled = call.as_mut().poll(context);
+            if polled.is_pending() {
+                fresh = None;
+            }
+            polled.map(|outcome| (outcome, fresh.take()))
+        })
+        .await
+    };
+    AbortOnDropHandle::new(tokio::spawn(call.instrument(span)))
 }
 
 /// A panic is a failed attempt; an aborted task is one that goes back.
