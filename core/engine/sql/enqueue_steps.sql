@@ -17,7 +17,7 @@ declare
   v_idx int[];
   v_gen int[];
   v_message jsonb[];
-  v_due timestamptz[] := p_due;
+  v_due timestamptz[];
   v_lease bool[];
   v_is_near bool;
   v_group record;
@@ -25,13 +25,13 @@ declare
   v_at int;
 begin
   -- In the order of the arrays: the loops are nested, never hashed or merged.
-  select array_agg(t.queue_id), array_agg(s.priority), array_agg(s.task_id), array_agg(s.idx), array_agg(coalesce(u.gen, s.gen)),
+  select array_agg(t.queue_id), array_agg(s.priority), array_agg(s.task_id), array_agg(s.idx), array_agg(coalesce(u.gen, s.gen)), array_agg(u.due),
     array_agg(jsonb_build_object('t', s.task_id, 'i', s.idx, 'g', coalesce(u.gen, s.gen), 'h', t.handler_id)),
     array_agg(coalesce(u.due is null and t.queue_id = any(p_queues) and t.handler_id = any(p_handlers)
       and k.validated and k.ending is null and not k.paused and not q.paused and not w.paused
       and (k.deadline is null or k.deadline > p_now), false)),
     bool_and(t.queue_id is not null and (u.due is null or u.due <= p_now + interval '2 seconds'))
-  into v_queue, v_band, v_task, v_idx, v_gen, v_message, v_lease, v_is_near
+  into v_queue, v_band, v_task, v_idx, v_gen, v_due, v_message, v_lease, v_is_near
   from unnest(p_task, p_idx, p_gen, p_due) as u(task_id, idx, gen, due)
   join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
   join {schema}.target t on t.target_id = s.target_id
@@ -41,7 +41,7 @@ begin
   if not v_is_near then
     -- The rest of this call is about the others.
     select p.* into v_queue, v_band, v_task, v_idx, v_gen, v_message, v_due, v_lease
-    from {schema}.park_steps(v_task, v_idx, v_gen, p_due, v_band, v_message, v_lease, p_now) p;
+    from {schema}.park_steps(v_task, v_idx, v_gen, v_due, v_band, v_message, v_lease, p_now) p;
   end if;
   queue := '{}'; band := '{}'; msg := '{}'; task := '{}'; idx := '{}'; gen := '{}';
   if v_task is null then

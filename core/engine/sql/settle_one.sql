@@ -2,8 +2,9 @@
 -- in plain statements that cost a third of it. A caller with one outcome is one who waits for it.
 -- `is_done` is false where nothing was done: the step is dynamic, or not ready with this gen. `idx`: the children that are ready now;
 -- `cascades`: one is left to the internal queue.
--- Locks: the step, then its children in their order (P1 place 2): `idx` is topological, so the updates take them in P1's order and
--- need no locking statement before them. Each tests state and gen on the row as it is once it holds the lock.
+-- Locks: the step, then its children (P1 place 2): `idx` is topological, so this is P1's order. One child is locked by its update;
+-- several need a statement that says their order, which an update does not. Each update tests state and gen on the row as it is once it
+-- holds the lock.
 create or replace function {schema}.settle_one(
   p_task uuid, p_idx int, p_gen int, p_value text, p_metadata text, p_duration_ms int, p_worker int, p_now timestamptz,
   out is_done bool, out is_sink bool, out idx int[], out cascades bool)
@@ -24,6 +25,9 @@ begin
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
     values (p_now, p_task, p_idx, 'done', v_step.run, v_step.attempt, p_worker, p_duration_ms, p_metadata::jsonb);
     return;
+  end if;
+  if cardinality(v_step.children) > 1 then
+    perform from {schema}.step c where c.task_id = p_task and c.idx = any(v_step.children) order by c.idx for no key update;
   end if;
   with released as (
     update {schema}.step c set waits = c.waits - 1, live = c.live + 1,

@@ -66,22 +66,7 @@ begin
         from unnest(p_task, p_kind) as u(task_id, kind)
         where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
       end if;
-      if v_hard is not null then
-        perform {schema}.lock_steps_and_tasks(p_task, p_idx, v_hard);
-      else
-        -- P1 place (2) for outcomes that end no task: own steps and their children, in one ordered statement. `children` never changes
-        -- for a row, so it is read without a lock.
-        perform from (
-          select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
-          union
-          select u.task_id, c.idx from unnest(p_task, p_idx) as u(task_id, idx)
-          join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
-          cross join lateral unnest(s.children) as c(idx)
-        ) l
-        join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
-        order by s.task_id, s.idx
-        for no key update of s;
-      end if;
+      perform {schema}.lock_steps(p_task, p_idx, v_hard);
 
       {wait:settle_locked}
       with done as (
@@ -204,8 +189,9 @@ begin
   return v_all;
 end $$;
 
--- P1 places (2) and (3) where some outcomes are final: all steps of their tasks beside the others' own and children, then those tasks.
-create or replace function {schema}.lock_steps_and_tasks(p_task uuid[], p_idx int[], p_whole uuid[]) returns void
+-- P1 place (2): own steps and their children, in one ordered statement; `children` never changes for a row, so it is read without a lock.
+-- Where some outcomes are final (p_whole: their tasks, else null), all steps of those tasks too, and then place (3).
+create or replace function {schema}.lock_steps(p_task uuid[], p_idx int[], p_whole uuid[]) returns void
 language plpgsql as $$
 begin
   perform from (
@@ -220,8 +206,10 @@ begin
   join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
   order by s.task_id, s.idx
   for no key update of s;
-  -- Every task of the batch: the sinks of its plain outcomes would lock theirs later, out of order.
-  perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
+  if p_whole is not null then
+    -- Every task of the batch: the sinks of its plain outcomes would lock theirs later, out of order.
+    perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
+  end if;
 end $$;
 
 -- Takes finished sinks, each named by its task, off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3),

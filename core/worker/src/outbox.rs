@@ -1,4 +1,5 @@
-//! The outcomes that wait for a committer. It makes the batches: whoever is at rest takes all that gathered, without any timer.
+//! The outcomes that wait for a committer. It makes the batches: whoever is at rest takes all that gathered. No outcome waits for others
+//! to come, but for those of handlers that started with it and are just being polled for the first time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -251,6 +252,33 @@ mod tests {
         outbox.done();
         outbox.done();
         assert!(outbox.is_at_rest());
+    }
+
+    #[tokio::test]
+    async fn outcomes_wait_for_the_first_poll_of_what_started_with_them() {
+        let outbox = Arc::new(Outbox::default());
+        let (quick, slower) = (outbox.fresh(), outbox.fresh());
+        outbox.push(outcome(1)).await;
+        drop(quick);
+        let taken = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.take().await.len() }
+        });
+        tokio::task::yield_now().await;
+        outbox.push(outcome(1)).await;
+        drop(slower);
+        assert_eq!(taken.await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_blocks_its_thread_holds_up_no_other_outcome() {
+        let outbox = Arc::new(Outbox::default());
+        let blocked = outbox.fresh();
+        outbox.push(outcome(1)).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(outbox.take().await.len(), 1);
+        assert!(begun.elapsed() >= BEFORE_FIRST_POLL);
+        drop(blocked);
     }
 
     #[tokio::test]
