@@ -69,9 +69,9 @@ impl Counters {
 }
 
 /// Answers the statements that took most of the server's time since the last reset: text, calls, and milliseconds in it and below it.
-pub(crate) async fn longest(server: &Server, database: &str, number: i64) -> Result<Vec<(String, f64, f64)>> {
+pub(crate) async fn longest(server: &Server, database: &str, number: i64) -> Result<Vec<(String, f64, f64, f64)>> {
     let rows = sqlx::query(
-        r"select left(regexp_replace(s.query, '\s+', ' ', 'g'), 72), s.calls::float8, s.total_exec_time
+        r"select left(regexp_replace(s.query, '\s+', ' ', 'g'), 72), s.calls::float8, s.rows::float8, s.total_exec_time
           from pg_stat_statements s join pg_database d on d.oid = s.dbid
           where d.datname = $1 order by s.total_exec_time desc limit $2",
     )
@@ -79,5 +79,5 @@ pub(crate) async fn longest(server: &Server, database: &str, number: i64) -> Res
     .bind(number)
     .fetch_all(&mut server.connect().await?)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))).collect()
 }

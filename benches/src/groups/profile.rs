@@ -62,7 +62,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
         "client and worker us",
     ];
     bench.report.table("What a step of seven costs (with pg_stat_statements, which slows it)", &head, rows);
-    let head = ["statement, those inside functions too", "calls/step", "us/step"];
+    let head = ["statement, those inside functions too", "calls/step", "rows/step", "us/step"];
     bench.report.table("The longest statements of the drain (each includes what it calls)", &head, of_drain);
     bench.report.table("The longest statements of one caller (each includes what it calls)", &head, of_one);
     Ok(())
@@ -86,7 +86,9 @@ async fn counted(
 async fn statements(server: &Server, database: &Database, steps: u64) -> Result<Vec<Vec<String>>> {
     let steps = steps as f64;
     let longest = longest(server, database.name(), LONGEST).await?;
-    let line = |(text, calls, ms)| vec![text, format!("{:.4}", calls / steps), format!("{:.1}", ms * 1e3 / steps)];
+    let line = |(text, calls, rows, ms)| {
+        vec![text, format!("{:.4}", calls / steps), format!("{:.3}", rows / steps), format!("{:.1}", ms * 1e3 / steps)]
+    };
     Ok(longest.into_iter().map(line).collect())
 }
 

@@ -11,40 +11,65 @@ create or replace function {schema}.enqueue_v2(
   out left_queue int[], out left_amount bigint[])
 language plpgsql as $$
 declare
-  v_queue int[];
-  v_band smallint[];
-  v_task uuid[];
-  v_idx int[];
-  v_gen int[];
-  v_message jsonb[];
-  v_due timestamptz[];
-  v_lease bool[];
-  v_is_near bool;
-  v_group record;
-  v_handoff int := p_handoff;
-  v_at int;
+  v_ready record;
+  v_sent record;
 begin
   -- In the order of the arrays: the loops are nested, never hashed or merged.
-  select array_agg(t.queue_id), array_agg(s.priority), array_agg(s.task_id), array_agg(s.idx), array_agg(coalesce(u.gen, s.gen)), array_agg(u.due),
-    array_agg(jsonb_build_object('t', s.task_id, 'i', s.idx, 'g', coalesce(u.gen, s.gen), 'h', t.handler_id)),
-    array_agg(coalesce(u.due is null and t.queue_id = any(p_queues) and t.handler_id = any(p_handlers)
-      and k.validated and k.ending is null and not k.paused and not q.paused and not w.paused
-      and (k.deadline is null or k.deadline > p_now), false)),
-    bool_and(t.queue_id is not null and (u.due is null or u.due <= p_now + interval '2 seconds'))
-  into v_queue, v_band, v_task, v_idx, v_gen, v_due, v_message, v_lease, v_is_near
+  select array_agg(t.queue_id) as queue, array_agg(s.priority) as band, array_agg(s.task_id) as task, array_agg(s.idx) as idx,
+    array_agg(coalesce(u.gen, s.gen)) as gen, array_agg(t.handler_id) as handler, array_agg(u.due) as due,
+    array_agg(u.due is null and {schema}.may_lease(k, w, q, t, p_queues, p_handlers, p_now)) as lease,
+    bool_and(t.queue_id is not null and (u.due is null or u.due <= p_now + interval '2 seconds')) as is_near
+  into v_ready
   from unnest(p_task, p_idx, p_gen, p_due) as u(task_id, idx, gen, due)
   join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
   join {schema}.target t on t.target_id = s.target_id
   left join {schema}.queue q on q.queue_id = t.queue_id
   join {schema}.task k on k.task_id = u.task_id
   join {schema}.workflow w on w.workflow_id = k.workflow_id;
-  if not v_is_near then
+  v_sent := {schema}.send_ready(v_ready.queue, v_ready.band, v_ready.task, v_ready.idx, v_ready.gen, v_ready.handler, v_ready.due,
+    v_ready.lease, v_ready.is_near, p_handoff, p_now, p_until);
+  queue := v_sent.queue; band := v_sent.band; msg := v_sent.msg; task := v_sent.task; idx := v_sent.idx; gen := v_sent.gen;
+  left_queue := v_sent.left_queue; left_amount := v_sent.left_amount;
+end $$;
+
+-- Whether steps of a task may run at this moment, as far as the task and its workflow say.
+create or replace function {schema}.may_run(k {schema}.task, w {schema}.workflow, p_now timestamptz) returns bool
+language sql immutable as $$
+  select k.validated and k.finished_at is null and k.ending is null and not k.paused and not w.paused
+    and (k.deadline is null or k.deadline > p_now)
+$$;
+
+-- Whether a step that is sent to a target now may be leased to the caller at once.
+create or replace function {schema}.may_lease(
+  k {schema}.task, w {schema}.workflow, q {schema}.queue, t {schema}.target, p_queues int[], p_handlers int[], p_now timestamptz)
+returns bool language sql immutable as $$
+  select coalesce(t.queue_id = any(p_queues) and t.handler_id = any(p_handlers) and not q.paused and {schema}.may_run(k, w, p_now), false)
+$$;
+
+-- The second half of enqueue_v2, for callers that have read for each step its target and whether it may be leased. `is_near`: every
+-- target has a queue, and nothing is due later than in two seconds.
+create or replace function {schema}.send_ready(
+  p_queue int[], p_band smallint[], p_task uuid[], p_idx int[], p_gen int[], p_handler int[], p_due timestamptz[], p_lease bool[],
+  p_is_near bool, p_handoff int, p_now timestamptz, p_until timestamptz,
+  out queue int[], out band smallint[], out msg bigint[], out task uuid[], out idx int[], out gen int[],
+  out left_queue int[], out left_amount bigint[])
+language plpgsql as $$
+declare
+  v_handler int[] := p_handler;
+  v_due timestamptz[] := p_due;
+  v_lease bool[] := p_lease;
+  v_group record;
+  v_handoff int := p_handoff;
+  v_at int;
+begin
+  queue := p_queue; band := p_band; task := p_task; idx := p_idx; gen := p_gen;
+  if not p_is_near then
     -- The rest of this call is about the others.
-    select p.* into v_queue, v_band, v_task, v_idx, v_gen, v_message, v_due, v_lease
-    from {schema}.park_steps(v_task, v_idx, v_gen, v_due, v_band, v_message, v_lease, p_now) p;
+    select p.* into queue, band, task, idx, gen, v_handler, v_due, v_lease
+    from {schema}.park_ready(task, idx, gen, v_due, band, v_handler, v_lease, p_now) p;
   end if;
-  queue := '{}'; band := '{}'; msg := '{}'; task := '{}'; idx := '{}'; gen := '{}';
-  if v_task is null then
+  msg := '{}';
+  if task is null then
     return;
   end if;
   if v_handoff < cardinality(v_lease) then
@@ -56,28 +81,29 @@ begin
       end if;
     end loop;
   end if;
-  if v_queue[1] = all(v_queue) and v_band[1] = all(v_band) then
-    queue := v_queue;
-    band := v_band;
-    task := v_task;
-    idx := v_idx;
-    gen := v_gen;
-    msg := {schema}.put_v2(v_queue[1], v_band[1], v_message, v_due, v_lease, p_now, p_until);
+  if queue[1] = all(queue) and band[1] = all(band) then
+    msg := {schema}.put_v2(queue[1], band[1], task, idx, gen, v_handler, v_due, v_lease, p_now, p_until);
   else
-    for v_group in
-      select u.queue, u.band, array_agg(u.task) as task, array_agg(u.idx) as idx, array_agg(u.gen) as gen, array_agg(u.message) as message,
-        array_agg(u.due) as due, array_agg(u.lease) as lease
-      from unnest(v_queue, v_band, v_task, v_idx, v_gen, v_message, v_due, v_lease) as u(queue, band, task, idx, gen, message, due, lease)
-      group by u.queue, u.band
-      order by u.queue, u.band
-    loop
-      queue := queue || array_fill(v_group.queue, array[cardinality(v_group.task)]);
-      band := band || array_fill(v_group.band, array[cardinality(v_group.task)]);
-      task := task || v_group.task;
-      idx := idx || v_group.idx;
-      gen := gen || v_group.gen;
-      msg := msg || {schema}.put_v2(v_group.queue, v_group.band, v_group.message, v_group.due, v_group.lease, p_now, p_until);
-    end loop;
+    declare
+      v_queue int[]; v_band smallint[]; v_task uuid[]; v_idx int[]; v_gen int[];
+    begin
+      for v_group in
+        select u.queue, u.band, array_agg(u.task) as task, array_agg(u.idx) as idx, array_agg(u.gen) as gen, array_agg(u.handler) as handler,
+          array_agg(u.due) as due, array_agg(u.lease) as lease
+        from unnest(queue, band, task, idx, gen, v_handler, v_due, v_lease) as u(queue, band, task, idx, gen, handler, due, lease)
+        group by u.queue, u.band
+        order by u.queue, u.band
+      loop
+        v_queue := v_queue || array_fill(v_group.queue, array[cardinality(v_group.task)]);
+        v_band := v_band || array_fill(v_group.band, array[cardinality(v_group.task)]);
+        v_task := v_task || v_group.task;
+        v_idx := v_idx || v_group.idx;
+        v_gen := v_gen || v_group.gen;
+        msg := msg || {schema}.put_v2(v_group.queue, v_group.band, v_group.task, v_group.idx, v_group.gen, v_group.handler, v_group.due,
+          v_group.lease, p_now, p_until);
+      end loop;
+      queue := v_queue; band := v_band; task := v_task; idx := v_idx; gen := v_gen;
+    end;
   end if;
   if array_position(msg, null) is not null then
     select array_agg(l.queue_id), array_agg(l.n) into left_queue, left_amount
@@ -90,9 +116,9 @@ end $$;
 
 -- Takes out of a batch what gets no message now: a timer for what is due later, a hold where no worker has announced the handler.
 -- Answers the rest. Locks: targets without a queue, for share (P1 place 4).
-create or replace function {schema}.park_steps(
-  p_task uuid[], p_idx int[], p_gen int[], p_due timestamptz[], p_band smallint[], p_message jsonb[], p_lease bool[], p_now timestamptz,
-  out queue int[], out band smallint[], out task uuid[], out idx int[], out gen int[], out message jsonb[], out due timestamptz[], out lease bool[])
+create or replace function {schema}.park_ready(
+  p_task uuid[], p_idx int[], p_gen int[], p_due timestamptz[], p_band smallint[], p_handler int[], p_lease bool[], p_now timestamptz,
+  out queue int[], out band smallint[], out task uuid[], out idx int[], out gen int[], out handler int[], out due timestamptz[], out lease bool[])
 language plpgsql as $$
 declare
   v_near timestamptz := p_now + interval '2 seconds';
@@ -115,10 +141,10 @@ begin
   join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
   join {schema}.target t on t.target_id = s.target_id
   where u.due > v_near and t.queue_id is not null;
-  select array_agg(t.queue_id), array_agg(u.band), array_agg(u.task_id), array_agg(u.idx), array_agg(u.gen), array_agg(u.message),
+  select array_agg(t.queue_id), array_agg(u.band), array_agg(u.task_id), array_agg(u.idx), array_agg(u.gen), array_agg(t.handler_id),
     array_agg(u.due), array_agg(u.lease)
-  into queue, band, task, idx, gen, message, due, lease
-  from unnest(p_task, p_idx, p_gen, p_due, p_band, p_message, p_lease) as u(task_id, idx, gen, due, band, message, lease)
+  into queue, band, task, idx, gen, handler, due, lease
+  from unnest(p_task, p_idx, p_gen, p_due, p_band, p_lease) as u(task_id, idx, gen, due, band, lease)
   join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
   join {schema}.target t on t.target_id = s.target_id
   where t.queue_id is not null and (u.due is null or u.due <= v_near);
@@ -128,8 +154,6 @@ end $$;
 create or replace function {schema}.enqueue_internal(p_kind text, p_tasks uuid[], p_now timestamptz) returns void
 language plpgsql as $$
 begin
-  perform {schema}.put_v2_0(
-    1::smallint,
-    (select array_agg(jsonb_build_object('k', p_kind, 't', u.task_id) order by u.task_id) from unnest(p_tasks) as u(task_id)),
-    null, null, p_now, p_now);
+  insert into pgmq."q_{queue_prefix}0_1" (read_ct, enqueued_at, vt, message)
+  select 0, p_now, p_now, jsonb_build_object('k', p_kind, 't', u.task_id) from unnest(p_tasks) as u(task_id) order by u.task_id;
 end $$;

@@ -82,3 +82,34 @@ begin
     where u.read_ct > 1 and s.state = 'ready' and s.gen = u.gen;
   end if;
 end $$;
+
+-- The same for one message that was handed off: its 'leased' row, by a plain statement that costs a third of the general one. Answers
+-- null where anything is out of the ordinary: then the general one must be asked.
+create or replace function {schema}.lease_one(
+  p_queue int, p_band smallint, p_msg bigint, p_task uuid, p_idx int, p_gen int, p_handlers int[], p_now timestamptz)
+returns {schema}.hot_row_v1 language plpgsql as $$
+declare
+  v_row {schema}.hot_row_v1;
+begin
+  select 'leased', 1, null, null, p_queue, p_band, p_msg, 1, 0, p_task, p_idx, p_gen, s.run, s.attempt, k.revision_id, t.handler_id,
+    s.name, k.created_at, k.deadline, k.input::text, k.tags::text, k.correlation_id, k.trace::text,
+    case when s.parents <> '{}' then (
+      select jsonb_object_agg(r.idx, r.result)::text
+      from {schema}.step r
+      where r.task_id = p_task and r.idx = any(s.parents) and (r.state = 'done' or r.skipped_as = 'operator'))
+    end,
+    s.item::text, s.checkpoint::text
+  into v_row
+  from {schema}.step s
+  join {schema}.target t on t.target_id = s.target_id
+  join {schema}.task k on k.task_id = p_task
+  join {schema}.workflow w on w.workflow_id = k.workflow_id
+  where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state = 'ready' and t.handler_id = any(p_handlers)
+    and {schema}.may_run(k, w, p_now);
+  if octet_length(v_row.input) + coalesce(octet_length(v_row.results), 0) + coalesce(octet_length(v_row.item), 0)
+    + coalesce(octet_length(v_row.checkpoint), 0) <= 4194304
+  then
+    return v_row;
+  end if;
+  return null;
+end $$;

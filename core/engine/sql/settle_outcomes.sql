@@ -25,6 +25,7 @@ declare
   v_task uuid[];
   v_idx int[];
   v_due timestamptz[];
+  v_ready record;
   v_cascade uuid[];
   v_sink_task uuid[];
   v_more record;
@@ -32,13 +33,12 @@ declare
   v_taken record;
   v_finished bool := false;
   v_sent record;
-  v_one record;
+  v_is_sent bool := false;
   v_is_one bool := false;
-  v_leased bool := false;
 begin
   if v_size > 0 then
     {wait:settle_begun}
-    v_ord := array(select generate_series(1, v_size));
+    v_ord := case v_size when 1 then '{1}' else array(select generate_series(1, v_size)) end;
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
     {wait:settle_dropped}
   end if;
@@ -47,17 +47,16 @@ begin
   end if;
   if v_size > 0 then
     if v_size = 1 and v_is_plain then
-      v_one := {schema}.settle_one(p_task[1], p_idx[1], p_gen[1], p_value[1], p_metadata[1], p_duration_ms[1], p_worker, v_now);
-      v_is_one := v_one.is_done;
+      v_ready := {schema}.settle_one(p_task[1], p_idx[1], p_gen[1], p_value[1], p_metadata[1], p_duration_ms[1], p_worker, p_queues,
+        p_handlers, v_now);
+      v_is_one := v_ready.is_done;
     end if;
     if v_is_one then
       v_applied := v_ord;
-      v_idx := v_one.idx;
-      v_task := array_fill(p_task[1], array[coalesce(cardinality(v_idx), 0)]);
-      if v_one.is_sink then
+      if v_ready.is_sink then
         v_sink_task := p_task;
       end if;
-      if v_one.cascades then
+      if v_ready.cascades then
         v_cascade := p_task;
       end if;
     else
@@ -81,24 +80,38 @@ begin
           select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
         ) d
         where c.task_id = d.task_id and c.idx = d.idx
-        returning c.task_id, c.idx, c.state, c.run, c.attempt, c.waits, c.auto or c.blocked > 0 as cascades),
+        returning c.task_id, c.idx, c.state, c.run, c.attempt, c.gen, c.priority, c.target_id, c.waits, c.auto or c.blocked > 0 as cascades),
       told as (
         insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
         select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
         union all
         select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
-      select d.ords, d.sinks, r.task, r.idx, r.cascade
-      into v_applied, v_sink_task, v_task, v_idx, v_cascade
+      select d.ords, d.sinks, c.tasks, y.*
+      into v_ready
       from (select array_agg(d.ord) as ords, array_agg(d.task_id) filter (where d.is_sink) as sinks from done d) d
       cross join (
-        select array_agg(r.task_id) filter (where r.state = 'ready') as task, array_agg(r.idx) filter (where r.state = 'ready') as idx,
-          array_agg(r.task_id) filter (where r.state = 'waiting' and r.cascades) as cascade
-        from released r where r.waits = 0
-      ) r;
+        select array_agg(r.task_id) as tasks from released r where r.waits = 0 and r.state = 'waiting' and r.cascades
+      ) c
+      cross join (
+        select array_agg(t.queue_id) as queue, array_agg(r.priority) as band, array_agg(r.task_id) as task, array_agg(r.idx) as idx,
+          array_agg(r.gen) as gen, array_agg(t.handler_id) as handler,
+          array_agg({schema}.may_lease(k, w, q, t, p_queues, p_handlers, v_now)) as lease, bool_and(t.queue_id is not null) as is_near
+        from released r
+        join {schema}.target t on t.target_id = r.target_id
+        left join {schema}.queue q on q.queue_id = t.queue_id
+        join {schema}.task k on k.task_id = r.task_id
+        join {schema}.workflow w on w.workflow_id = k.workflow_id
+        where r.waits = 0 and r.state = 'ready'
+      ) y;
+      v_applied := v_ready.ords;
+      v_sink_task := v_ready.sinks;
+      v_cascade := v_ready.tasks;
     end if;
 
     {wait:settle_stored}
     if not v_is_plain then
+      v_task := v_ready.task;
+      v_idx := v_ready.idx;
       v_due := array_fill(null::timestamptz, array[coalesce(cardinality(v_task), 0)]);
       for v_more in
         select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
@@ -143,12 +156,15 @@ begin
     if p_relaxed and not v_finished and v_hard is null then
       perform set_config('synchronous_commit', 'off', true);
     end if;
-    if v_task <> '{}' then
-      v_sent := {schema}.enqueue_v2(v_task, v_idx, null, v_due, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease);
-      v_leased := v_sent.msg <> '{}';
-      if v_sent.left_queue is not null then
-        return query select l.* from {schema}.left_rows(v_sent.left_queue, v_sent.left_amount) l;
+    if not v_is_plain then
+      if v_task <> '{}' then
+        v_sent := {schema}.enqueue_v2(v_task, v_idx, null, v_due, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease);
+        v_is_sent := true;
       end if;
+    elsif v_ready.task is not null then
+      v_sent := {schema}.send_ready(v_ready.queue, v_ready.band, v_ready.task, v_ready.idx, v_ready.gen, v_ready.handler, null,
+        v_ready.lease, v_ready.is_near, p_handoff, v_now, v_now + p_lease);
+      v_is_sent := true;
     end if;
     {wait:settle_sent}
     if coalesce(cardinality(v_applied), 0) < v_size then
@@ -156,10 +172,9 @@ begin
     end if;
   end if;
   -- The context of what was handed off, in a statement after the one that made the messages.
-  if v_leased then
-    return query select c.* from {schema}.lease_context_v1(
-      v_sent.queue, v_sent.band, v_sent.msg, array_fill(1, array[cardinality(v_sent.msg)]), array_fill(0, array[cardinality(v_sent.msg)]),
-      v_sent.task, v_sent.idx, v_sent.gen, p_worker, p_handlers, v_now) c;
+  if v_is_sent then
+    return query select r.* from {schema}.sent_rows(v_sent.queue, v_sent.band, v_sent.msg, v_sent.task, v_sent.idx, v_sent.gen,
+      v_sent.left_queue, v_sent.left_amount, p_worker, p_handlers, v_now) r;
   end if;
   if p_want > p_handoff then
     if v_taken.msg <> '{}' then
@@ -194,6 +209,19 @@ end $$;
 create or replace function {schema}.lock_steps(p_task uuid[], p_idx int[], p_whole uuid[]) returns void
 language plpgsql as $$
 begin
+  if p_whole is null then
+    perform from (
+      select u.task_id, x.idx
+      from unnest(p_task, p_idx) as u(task_id, idx)
+      join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+      cross join lateral unnest(s.idx || s.children) as x(idx)
+      group by 1, 2
+    ) l
+    join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
+    order by s.task_id, s.idx
+    for no key update of s;
+    return;
+  end if;
   perform from (
     select u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx)
     union
@@ -206,10 +234,8 @@ begin
   join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx
   order by s.task_id, s.idx
   for no key update of s;
-  if p_whole is not null then
-    -- Every task of the batch: the sinks of its plain outcomes would lock theirs later, out of order.
-    perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
-  end if;
+  -- Every task of the batch: the sinks of its plain outcomes would lock theirs later, out of order.
+  perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
 end $$;
 
 -- Takes finished sinks, each named by its task, off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3),
@@ -217,8 +243,24 @@ end $$;
 create or replace function {schema}.count_sinks(p_task uuid[], p_except uuid[], p_now timestamptz)
 returns table (task_id uuid, state text) language plpgsql as $$
 #variable_conflict use_column
+declare
+  v_task record;
 begin
   if p_task is null then
+    return;
+  end if;
+  if cardinality(p_task) = 1 and p_except is null then
+    update {schema}.task k set sinks_left = k.sinks_left - 1,
+      state = case when k.sinks_left > 1 then k.state else {schema}.end_state(k.task_id, k.ending) end,
+      finished_at = case when k.sinks_left > 1 then k.finished_at else p_now end
+    where k.task_id = p_task[1] and k.state in ({task_before:complete})
+    returning k.task_id, k.state, k.sinks_left, k.error into v_task;
+    if v_task.sinks_left <= 0 then
+      insert into {schema}.event (at, task_id, kind, error) values (p_now, v_task.task_id, v_task.state::text, v_task.error);
+      task_id := v_task.task_id;
+      state := v_task.state;
+      return next;
+    end if;
     return;
   end if;
   if p_except is null and not p_task[1] = all(p_task) then

@@ -13,11 +13,14 @@ declare
   v_ids uuid[] := p_ids;
   v_new bool[] := array_fill(true, array[cardinality(p_ids)]);
   v_conflict record;
+  v_ready record;
   v_task uuid[];
   v_idx int[];
   v_due timestamptz[];
+  v_sent record;
 begin
-  if exists (select from unnest(p_key) k where k is not null) then
+  -- Whether any is given is asked with functions, not with queries: those are run in a fraction of the time.
+  if array_remove(p_key, null) <> '{}' then
     insert into {schema}.task_key as t (namespace, workflow, key, task_id, input_hash, expires_at)
     select distinct on (w.namespace, w.name, u.key) w.namespace, w.name, u.key, u.id,
       sha256(convert_to(u.input::jsonb::text, 'UTF8')), v_now + interval '90 days'
@@ -60,55 +63,78 @@ begin
     null::text, null::text, null::text, null::text, null::text, null::text, null::text
   from unnest(v_ids, v_new) with ordinality as u(id, new, ord);
 
-  insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
-    deadline, created_at)
-  select u.id, r.workflow_id, r.revision_id, r.sinks, p_validated, u.priority, u.input::jsonb,
-    case when r.search = '{}' then coalesce(u.tags::jsonb, '{}') else coalesce(u.tags::jsonb, '{}') || {schema}.search_tags(r.search, u.input) end, u.key, u.correlation, u.trace::jsonb, u.run_at, u.deadline, v_now
-  from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
-    as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new)
-  join {schema}.revision r on r.revision_id = u.revision_id
-  where u.new
-  order by u.id;
-
-  {wait:submit_task_made}
-  with made as (
+  with new as materialized (
+    select u.id, u.ord, r.revision_id, w.workflow_id, w.paused, r.sinks, r.search, u.input, u.key, u.run_at, u.priority, u.deadline, u.tags,
+      u.correlation, u.trace
+    from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
+      with ordinality as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new, ord)
+    join {schema}.revision r on r.revision_id = u.revision_id
+    join {schema}.workflow w on w.workflow_id = r.workflow_id
+    where u.new),
+  made_task as (
+    insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
+      deadline, created_at)
+    select n.id, n.workflow_id, n.revision_id, n.sinks, p_validated, n.priority, n.input::jsonb,
+      case when n.search = '{}' then coalesce(n.tags::jsonb, '{}') else coalesce(n.tags::jsonb, '{}') || {schema}.search_tags(n.search, n.input) end,
+      n.key, n.correlation, n.trace::jsonb, n.run_at, n.deadline, v_now
+    from new n),
+  made as (
     insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children)
-    select u.id, w.idx, (case when w.parents = '{}' and not w.auto then 'ready' else 'waiting' end)::{schema}.step_state,
-      cardinality(w.parents), coalesce(w.priority, u.priority, 1), w.target_id, w.is_sink, w.auto, w.parents, w.children
-    from unnest(p_ids, p_revision, p_priority, v_new) as u(id, revision_id, priority, new)
-    join {schema}.workflow_step w on w.revision_id = u.revision_id
-    where u.new
-    order by u.id, w.idx
-    returning task_id, idx, state),
+    select n.id, w.idx, (case when w.parents = '{}' and not w.auto then 'ready' else 'waiting' end)::{schema}.step_state,
+      cardinality(w.parents), coalesce(w.priority, n.priority, 1), w.target_id, w.is_sink, w.auto, w.parents, w.children
+    from new n
+    join {schema}.workflow_step w on w.revision_id = n.revision_id
+    order by n.ord, w.idx
+    returning task_id, idx, state, gen, priority, target_id),
+  root as (
+    select m.* from made m where m.state = 'ready'),
   told as (
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor)
-    select v_now, u.id, null, 'submitted', null, null, p_actor from unnest(p_ids, v_new) as u(id, new) where u.new
+    select v_now, n.id, null, 'submitted', null, null, p_actor from new n
     union all
-    select v_now, m.task_id, m.idx, 'ready', 0, 1, null from made m where m.state = 'ready')
-  select array_agg(m.task_id order by u.ord, m.idx), array_agg(m.idx order by u.ord, m.idx), array_agg(u.run_at order by u.ord, m.idx)
-  into v_task, v_idx, v_due
-  from made m
-  join unnest(p_ids, p_run_at) with ordinality as u(id, run_at, ord) on u.id = m.task_id
-  where m.state = 'ready';
+    select v_now, m.task_id, m.idx, 'ready', 0, 1, null from root m)
+  select array_agg(r.queue_id) as queue, array_agg(r.priority) as band, array_agg(r.task_id) as task, array_agg(r.idx) as idx,
+    array_agg(r.gen) as gen, array_agg(r.handler_id) as handler, array_agg(r.run_at) as due, array_agg(r.lease) as lease,
+    bool_and(r.queue_id is not null and (r.run_at is null or r.run_at <= v_now + interval '2 seconds')) as is_near
+  into v_ready
+  from (
+    select t.queue_id, t.handler_id, m.priority, m.task_id, m.idx, m.gen, n.run_at,
+      -- What may_lease says of the task that is made here.
+      coalesce(n.run_at is null and t.queue_id = any(p_queues) and t.handler_id = any(p_handlers) and not q.paused and not n.paused
+        and p_validated and (n.deadline is null or n.deadline > v_now), false) as lease
+    from new n
+    join root m on m.task_id = n.id
+    join {schema}.target t on t.target_id = m.target_id
+    left join {schema}.queue q on q.queue_id = t.queue_id
+    order by n.ord, m.idx
+  ) r;
 
   {wait:submit_steps_made}
-  if exists (select from unnest(p_deadline) d where d is not null) then
+  if array_remove(p_deadline, null) <> '{}' then
     insert into {schema}.timer (due_at, task_id, kind)
     select u.deadline, u.id, 'deadline' from unnest(p_ids, p_deadline, v_new) as u(id, deadline, new) where u.new and u.deadline is not null;
   end if;
-  if exists (select from unnest(p_skip) s where s is not null) then
+  if array_remove(p_skip, null) <> '{}' then
     select array_agg(s.task_id), array_agg(s.idx), array_agg(s.run_at)
     into v_task, v_idx, v_due
     from {schema}.skip_at_submit(p_ids, p_revision, p_skip, p_run_at, v_new, p_actor, v_now) s;
-  end if;
-  if v_task is null then
+    if v_task is null then
+      return;
+    end if;
+  elsif v_ready.task is null then
     return;
   end if;
   if {schema}.is_test_session() then
-    insert into {schema}.test_task select distinct t from unnest(v_task) t on conflict do nothing;
+    insert into {schema}.test_task select distinct t from unnest(coalesce(v_task, v_ready.task)) t on conflict do nothing;
   end if;
-  return query select c.* from {schema}.hand_over(
-    v_task, v_idx, null, v_due, p_worker, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease) c;
+  if v_task is null then
+    v_sent := {schema}.send_ready(v_ready.queue, v_ready.band, v_ready.task, v_ready.idx, v_ready.gen, v_ready.handler, v_ready.due,
+      v_ready.lease, v_ready.is_near, p_handoff, v_now, v_now + p_lease);
+  else
+    v_sent := {schema}.enqueue_v2(v_task, v_idx, null, v_due, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease);
+  end if;
+  return query select r.* from {schema}.sent_rows(v_sent.queue, v_sent.band, v_sent.msg, v_sent.task, v_sent.idx, v_sent.gen,
+    v_sent.left_queue, v_sent.left_amount, p_worker, p_handlers, v_now) r;
   {wait:submit_sent}
 end $$;
 
@@ -121,26 +147,36 @@ declare
   v_sent record;
 begin
   v_sent := {schema}.enqueue_v2(p_task, p_idx, p_gen, p_due, p_queues, p_handlers, p_handoff, p_now, p_until);
-  if v_sent.msg <> '{}' then
-    return query select c.* from {schema}.lease_context_v1(
-      v_sent.queue, v_sent.band, v_sent.msg, array_fill(1, array[cardinality(v_sent.msg)]), array_fill(0, array[cardinality(v_sent.msg)]),
-      v_sent.task, v_sent.idx, v_sent.gen, p_worker, p_handlers, p_now) c;
-  end if;
-  if v_sent.left_queue is not null then
-    return query select l.* from {schema}.left_rows(v_sent.left_queue, v_sent.left_amount) l;
-  end if;
+  return query select r.* from {schema}.sent_rows(v_sent.queue, v_sent.band, v_sent.msg, v_sent.task, v_sent.idx, v_sent.gen,
+    v_sent.left_queue, v_sent.left_amount, p_worker, p_handlers, p_now) r;
 end $$;
 
--- Says how many messages were left visible in which queues.
-create or replace function {schema}.left_rows(p_queue int[], p_amount bigint[]) returns setof {schema}.hot_row_v1
-language plpgsql as $$
+-- Answers for what was sent: a 'leased' row with its context for each message that is leased to the caller, then a 'left' row for each
+-- queue with messages for others. Must be called in a statement after the one that sent: see lease_context_v1.
+create or replace function {schema}.sent_rows(
+  p_queue int[], p_band smallint[], p_msg bigint[], p_task uuid[], p_idx int[], p_gen int[], p_left_queue int[], p_left_amount bigint[],
+  p_worker int, p_handlers int[], p_now timestamptz)
+returns setof {schema}.hot_row_v1 language plpgsql as $$
 declare
   v_row {schema}.hot_row_v1;
+  v_size int := cardinality(p_msg);
 begin
-  v_row.kind := 'left';
-  for v_row.queue_id, v_row.amount in select u.queue_id, u.amount from unnest(p_queue, p_amount) as u(queue_id, amount) loop
+  if v_size = 1 then
+    v_row := {schema}.lease_one(p_queue[1], p_band[1], p_msg[1], p_task[1], p_idx[1], p_gen[1], p_handlers, p_now);
+  end if;
+  if v_row.kind is not null then
     return next v_row;
-  end loop;
+  elsif v_size > 0 then
+    return query select c.* from {schema}.lease_context_v1(
+      p_queue, p_band, p_msg, array_fill(1, array[v_size]), array_fill(0, array[v_size]), p_task, p_idx, p_gen, p_worker, p_handlers, p_now) c;
+  end if;
+  if p_left_queue is not null then
+    v_row := null;
+    v_row.kind := 'left';
+    for v_row.queue_id, v_row.amount in select u.queue_id, u.amount from unnest(p_left_queue, p_left_amount) as u(queue_id, amount) loop
+      return next v_row;
+    end loop;
+  end if;
 end $$;
 
 -- The declared search fields of an input, as tags.

@@ -48,6 +48,15 @@ enum When {
     In(Duration),
 }
 
+impl When {
+    fn fixed(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::In(_) => None,
+        }
+    }
+}
+
 /// A task about to be submitted; `.await` submits it.
 ///
 /// Fails with `input_invalid` where the input does not satisfy the workflow, `conflict` where the key was used with another
@@ -197,15 +206,21 @@ impl Submit<'_> {
             submission.check(&revision)?;
             insert(engine, connection, submission).await?
         } else {
-            let mut connection = engine.acquire().await?;
-            submission.run_at = time(self.run_at, engine, &mut connection).await?;
-            submission.deadline = time(self.deadline, engine, &mut connection).await?;
+            (submission.run_at, submission.deadline) = match (self.run_at, self.deadline) {
+                (Some(When::In(_)), _) | (_, Some(When::In(_))) => {
+                    let mut connection = engine.acquire().await?;
+                    (
+                        time(self.run_at, engine, &mut connection).await?,
+                        time(self.deadline, engine, &mut connection).await?,
+                    )
+                }
+                (run_at, deadline) => (run_at.and_then(When::fixed), deadline.and_then(When::fixed)),
+            };
             submission.check(&revision)?;
             if let Some(worker) = runtime.worker() {
-                drop(connection);
                 first(&worker.submit(&[submission]).await?)?
             } else {
-                insert(engine, &mut connection, submission).await?
+                insert(engine, &mut *engine.acquire().await?, submission).await?
             }
         };
         Ok(Task::new(runtime, submitted.task_id, Some(submitted.created)))

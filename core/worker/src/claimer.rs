@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::answer::answer;
 use crate::pace::Due;
-use crate::process::{CLAIM, Process};
+use crate::process::Process;
 use crate::slots::Permits;
 
 /// How many internal messages one look takes.
@@ -23,13 +23,13 @@ pub(crate) async fn run(process: Arc<Process>) {
     let mut conn: Option<PgConnection> = None;
     loop {
         process.pace.unheard(process.engine.is_pooled() && !process.slots.are_all_free());
-        let can_claim = !process.draining.is_cancelled() && process.slots.free() > 0;
+        let can_claim = !process.draining.is_cancelled() && process.free_for_claim() > 0;
         // Cancel safe: a permit of the wake-up is kept for the next wait.
         tokio::select! {
             () = process.pace.wait(can_claim) => {}
             () = process.stopping.cancelled() => break,
         }
-        let permits = process.reserve(CLAIM);
+        let permits = process.reserve(process.free_for_claim());
         let due = process.pace.take_due(permits.is_some());
         if due == Due::default() {
             continue;

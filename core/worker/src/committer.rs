@@ -24,14 +24,18 @@ const SPARE: usize = 8;
 pub(crate) async fn run(process: Arc<Process>) {
     let mut conn: Option<PgConnection> = None;
     let mut pause = FIRST_PAUSE;
+    let mut settled = None;
     loop {
         // `take` is cancel safe: it gives a batch at its last await or not at all.
         let batch = tokio::select! {
-            batch = process.outbox.take() => batch,
+            batch = process.outbox.take(settled.take()) => batch,
             () = process.stopping.cancelled() => break,
         };
         match settle(&process, &mut conn, batch).await {
-            Ok(()) => pause = FIRST_PAUSE,
+            Ok(children) => {
+                pause = FIRST_PAUSE;
+                settled = Some(children);
+            }
             Err(unsettled) => {
                 // What becomes of those whose lease runs out meanwhile is for the engine's guard to say.
                 process.outbox.put_back(unsettled);
@@ -45,12 +49,12 @@ pub(crate) async fn run(process: Arc<Process>) {
     }
 }
 
-/// Settles a batch and ends it, or answers it back where the database cannot be reached.
+/// Settles a batch and answers how many steps could follow it, or answers it back where the database cannot be reached.
 async fn settle(
     process: &Arc<Process>,
     conn: &mut Option<PgConnection>,
     batch: Vec<Report>,
-) -> Result<(), Vec<Report>> {
+) -> Result<usize, Vec<Report>> {
     let is_relaxed = batch.iter().all(|report| report.is_relaxed);
     let may_cascade = batch.iter().any(|report| report.may_cascade);
     let has_started = Instant::now();
@@ -88,8 +92,7 @@ async fn settle(
         duration_ms = u64::try_from(has_started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "settled"
     );
-    process.outbox.done();
-    Ok(())
+    Ok(children)
 }
 
 /// One settle call. A data error is hunted down to the one outcome that caused it.

@@ -2,6 +2,7 @@
 //! to come, but for those of handlers that started with it and are just being polled for the first time.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ struct State {
     busy: usize,
     /// Steps that were started and whose handlers have not been polled yet.
     fresh: usize,
+    /// How many steps the waiting outcomes and those in calls may make ready.
+    expected: usize,
 }
 
 /// A step that has just been started, until its handler has been polled once. What ends at once then shares a settle call with what
@@ -44,7 +47,7 @@ impl Drop for Fresh {
         let mut state = self.0.lock();
         state.fresh = state.fresh.saturating_sub(1);
         if state.fresh == 0 && state.is_worth_a_committer() {
-            self.0.changed.notify_one();
+            self.0.changed.notify_last();
         }
     }
 }
@@ -108,9 +111,12 @@ impl Outbox {
 
     fn add(&self, entries: impl IntoIterator<Item = Entry>) {
         let mut state = self.lock();
-        state.waiting.extend(entries);
+        for entry in entries {
+            state.expected += entry.report.children;
+            state.waiting.push_back(entry);
+        }
         if state.is_worth_a_committer() {
-            self.changed.notify_one();
+            self.changed.notify_last();
         }
     }
 
@@ -120,19 +126,29 @@ impl Outbox {
         Fresh(Arc::clone(self))
     }
 
-    /// Waits until a further committer is worth its call and gives it a batch. Cancel safe. Every batch must be ended with
-    /// [`Outbox::done`].
-    pub(crate) async fn take(&self) -> Vec<Report> {
+    /// Waits until a further committer is worth its call and gives it a batch. Cancel safe, once `ended` is counted. Every batch must be
+    /// ended: by the next `take`, with the sum of its `children`, or by [`Outbox::put_back`]. Of several who wait the last one is woken: its connection's
+    /// server process still has everything at hand.
+    pub(crate) async fn take(&self, mut ended: Option<usize>) -> Vec<Report> {
         loop {
+            let mut changed = pin!(self.changed.notified());
+            // First in line from here on: what is added at this moment wakes this committer and no other.
+            changed.as_mut().enable();
             let has_fresh = {
-                let state = self.lock();
+                let mut state = self.lock();
+                if let Some(children) = ended.take() {
+                    state.busy = state.busy.saturating_sub(1);
+                    state.expected = state.expected.saturating_sub(children);
+                }
                 // A busy process has enough to take, and always steps that have just begun.
                 state.fresh > 0 && state.busy == 0 && (1..WORTH_A_COMMITTER).contains(&state.waiting.len())
             };
             if has_fresh {
                 let all_polled = async {
                     while self.lock().fresh > 0 {
-                        self.changed.notified().await;
+                        changed.as_mut().await;
+                        changed.set(self.changed.notified());
+                        changed.as_mut().enable();
                     }
                 };
                 // In time or not: what waits goes now.
@@ -141,7 +157,7 @@ impl Outbox {
             if let Some(batch) = self.try_take() {
                 return batch;
             }
-            self.changed.notified().await;
+            changed.await;
         }
     }
 
@@ -165,15 +181,9 @@ impl Outbox {
         }
         self.room.add_permits(room);
         if state.is_worth_a_committer() {
-            self.changed.notify_one();
+            self.changed.notify_last();
         }
         Some(batch)
-    }
-
-    /// Ends a batch that [`Outbox::take`] gave. Wakes nobody: the committer that calls this takes the next one.
-    pub(crate) fn done(&self) {
-        let mut state = self.lock();
-        state.busy = state.busy.saturating_sub(1);
     }
 
     /// Puts a batch back in front, because the database cannot be reached, and ends it.
@@ -184,7 +194,12 @@ impl Outbox {
         }
         state.busy = state.busy.saturating_sub(1);
         // The committer that calls this rests; another one may have a connection.
-        self.changed.notify_one();
+        self.changed.notify_last();
+    }
+
+    /// Answers how many steps may soon be ready for this process: those that follow the outcomes which wait or are being settled.
+    pub(crate) fn expected(&self) -> usize {
+        self.lock().expected
     }
 
     /// Says whether an outcome of this lease waits.
@@ -217,6 +232,7 @@ fn size(settlement: &Settlement) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use tasker_model::{Payload, TaskId};
 
     use super::*;
@@ -244,14 +260,17 @@ mod tests {
         for _ in 0..3 {
             outbox.push(outcome(1)).await;
         }
-        assert_eq!(outbox.take().await.len(), 3);
+        assert_eq!(outbox.take(None).await.len(), 3);
         outbox.push_now((0..WORTH_A_COMMITTER).map(|_| outcome(1)));
         assert!(outbox.try_take().is_none());
         outbox.push(outcome(1)).await;
-        assert_eq!(outbox.take().await.len(), WORTH_A_COMMITTER + 1);
-        outbox.done();
-        outbox.done();
+        assert_eq!(outbox.take(None).await.len(), WORTH_A_COMMITTER + 1);
+        for children in [3, WORTH_A_COMMITTER + 1] {
+            assert!(!outbox.is_at_rest());
+            assert!(outbox.take(Some(children)).now_or_never().is_none());
+        }
         assert!(outbox.is_at_rest());
+        assert_eq!(outbox.expected(), 0);
     }
 
     #[tokio::test]
@@ -262,7 +281,7 @@ mod tests {
         drop(quick);
         let taken = tokio::spawn({
             let outbox = Arc::clone(&outbox);
-            async move { outbox.take().await.len() }
+            async move { outbox.take(None).await.len() }
         });
         tokio::task::yield_now().await;
         outbox.push(outcome(1)).await;
@@ -276,7 +295,7 @@ mod tests {
         let blocked = outbox.fresh();
         outbox.push(outcome(1)).await;
         let begun = tokio::time::Instant::now();
-        assert_eq!(outbox.take().await.len(), 1);
+        assert_eq!(outbox.take(None).await.len(), 1);
         assert!(begun.elapsed() >= BEFORE_FIRST_POLL);
         drop(blocked);
     }
@@ -285,12 +304,12 @@ mod tests {
     async fn batches_are_bounded_in_number_and_bytes() {
         let outbox = Outbox::default();
         outbox.push_now((0..300).map(|_| outcome(1)));
-        let batch = outbox.take().await;
+        let batch = outbox.take(None).await;
         assert_eq!(batch.len(), BATCH_OUTCOMES);
         outbox.put_back(batch);
-        assert_eq!(outbox.take().await.len(), BATCH_OUTCOMES);
+        assert_eq!(outbox.take(None).await.len(), BATCH_OUTCOMES);
         let outbox = Outbox::default();
         outbox.push_now((0..3).map(|_| outcome(BATCH_BYTES / 2 + 1)));
-        assert_eq!(outbox.take().await.len(), 1);
+        assert_eq!(outbox.take(None).await.len(), 1);
     }
 }

@@ -22,10 +22,11 @@ use crate::slots::{Permits, Slots};
 use crate::{Handler, Options, StopReason};
 
 /// How many steps one call asks for at most.
-pub(crate) const CLAIM: usize = 256;
-/// Every so many calls half of the steps are read from the queue, so that hand-off does not starve what waits there.
+const CLAIM: usize = 256;
+/// While the claimer finds no place, or what waits in the queue is old, half of the steps of every so many calls are read from it:
+/// hand-off must not starve what waits there.
 const FAIR_CALL: u32 = 8;
-/// And also when the last read met a message that had waited for this long.
+/// A message that had waited for this long when it was read is old.
 const OLD: Duration = Duration::from_millis(250);
 /// How long a handler's messages are left alone after one came that this process cannot run.
 const EXCLUDED: Duration = Duration::from_mins(1);
@@ -128,11 +129,19 @@ impl Process {
         if self.draining.is_cancelled() { None } else { permits }
     }
 
+    /// Answers how many places a read of the queue may fill: the free ones, but for some that the steps need which will follow the
+    /// outcomes under way (half of what those might make ready, since a step with several parents counts for each). A task that has
+    /// begun goes on before another begins: a step that finds no place is left in the queue and has to be read from it.
+    pub(crate) fn free_for_claim(&self) -> usize {
+        self.slots.free().saturating_sub(self.outbox.expected() / 2)
+    }
+
     /// Says who calls and what it can take: the reserved places, of which most or half may be handed off.
     pub(crate) fn caller(&self, permits: Option<&Permits>, relaxed: bool) -> Caller {
         let want = permits.map_or(0, Permits::num_permits);
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let is_fair = call % FAIR_CALL == FAIR_CALL - 1 || self.has_met_old.load(Ordering::Relaxed);
+        let is_turn = call % FAIR_CALL == FAIR_CALL - 1;
+        let is_fair = is_turn && (self.free_for_claim() == 0 || self.has_met_old.load(Ordering::Relaxed));
         Caller {
             worker_id: self.worker_id,
             queues: self.queues(),

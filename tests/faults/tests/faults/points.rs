@@ -11,7 +11,7 @@ use crate::world::{PATIENCE, World};
 
 const SETTLE: [&str; 6] =
     ["settle_begun", "settle_dropped", "settle_locked", "settle_stored", "settle_counted", "settle_sent"];
-const SUBMIT: [&str; 4] = ["submit_keyed", "submit_task_made", "submit_steps_made", "submit_sent"];
+const SUBMIT: [&str; 3] = ["submit_keyed", "submit_steps_made", "submit_sent"];
 const CLAIM: [&str; 2] = ["claim_taken", "claim_read"];
 const PUMP: [&str; 2] = ["pump_taken", "pump_sent"];
 
