@@ -1,8 +1,10 @@
--- Final outcomes, one by one: failure, input_invalid, deadline, and cancelled in a task that is ending.
+-- Outcomes that need every step of their task, one by one: decision, failure, input_invalid, deadline, and cancelled in a task that is
+-- ending.
 -- The caller holds all steps of these tasks and the tasks, and ends the tasks that are done. Answers per outcome what was applied and
 -- the steps that became ready (under `continue`).
+drop function if exists {schema}.settle_final(int[], int[], uuid[], int[], int[], text[], text[], int[], int, timestamptz);
 create or replace function {schema}.settle_final(
-  p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_error text[], p_duration_ms int[],
+  p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_value text[], p_error text[], p_duration_ms int[],
   p_worker int, p_now timestamptz)
 returns table (applied int[], task uuid[], idx int[]) language plpgsql as $$
 declare
@@ -11,16 +13,47 @@ begin
   for v_outcome in
     select u.ord, u.task_id, u.idx, u.gen, u.kind, u.error::jsonb as error, p_duration_ms[u.ord] as duration_ms
     from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
-    where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
+    where u.kind in ('decision', 'failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
     order by u.ord
   loop
-    idx := {schema}.end_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, v_outcome.error, v_outcome.duration_ms,
-      p_worker, p_now);
+    if v_outcome.kind = 'decision' then
+      idx := {schema}.decide_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, p_value[v_outcome.ord]::jsonb, v_outcome.error,
+        v_outcome.duration_ms, p_worker, p_now);
+    else
+      idx := {schema}.end_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, v_outcome.error, v_outcome.duration_ms,
+        p_worker, p_now);
+    end if;
     continue when idx is null;
     applied := array[v_outcome.ord];
     task := array_fill(v_outcome.task_id, array[cardinality(idx)]);
     return next;
   end loop;
+end $$;
+
+-- Stores the result of a decision and skips the children that it did not choose, with all that depends on nothing else. In a task that is
+-- ending nothing is chosen any more. The numbers of those children stay in the step's `item`: the counters are computed from them.
+-- Answers the steps that became ready, or null where nothing was to be done. The caller holds all steps of the task and the task.
+create or replace function {schema}.decide_step(
+  p_task uuid, p_idx int, p_gen int, p_value jsonb, p_detail jsonb, p_duration_ms int, p_worker int, p_now timestamptz) returns int[]
+language plpgsql as $$
+declare
+  v_step record;
+  v_ready int[];
+begin
+  update {schema}.step s set state = 'done', result = p_value, error = null, item = jsonb_build_object('unchosen', p_detail->'unchosen'),
+    finished_at = p_now
+  where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state in ({step_before:done})
+  returning s.run, s.attempt into v_step;
+  if not found then
+    return null;
+  end if;
+  insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
+  values (p_now, p_task, p_idx, 'done', v_step.run, v_step.attempt, p_worker, p_duration_ms, jsonb_build_object('routes', p_detail->'routes'));
+  perform {schema}.recount(p_task);
+  if exists (select from {schema}.task k where k.task_id = p_task and k.ending is null) then
+    select array_agg(c) into v_ready from {schema}.cascade_steps(p_task, p_now) c;
+  end if;
+  return coalesce(v_ready, '{}');
 end $$;
 
 -- Ends one ready step of this gen for good, and its task with it as the workflow's policy says. Answers the steps that became ready,
@@ -80,7 +113,8 @@ create or replace function {schema}.counters(p_task uuid) returns table (idx int
 language sql stable as $$
   select s.idx,
     (count(*) filter (where p.state in ('waiting', 'ready')))::int,
-    (count(*) filter (where p.state = 'done' or p.skipped_as = 'operator'))::int,
+    (count(*) filter (where p.state = 'done' and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(s.idx), false)
+      or p.skipped_as = 'operator'))::int,
     (count(*) filter (where p.state in ('failed', 'cancelled') or p.skipped_as = 'blocked'))::int
   from {schema}.step s
   left join {schema}.step p on p.task_id = s.task_id and p.idx = any(s.parents)

@@ -5,7 +5,7 @@
 -- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
 -- that held steps could be part of a deadlock; (2) own steps and their children, or every step of a task with an outcome other than
 -- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
--- Outcome kinds: success; retry (value: nothing, delay_ms, error); release; validated (a release that marks the task's input valid);
+-- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error); release; validated (a release that marks the task's input valid);
 -- paused; and the final ones: failure, input_invalid, deadline, cancelled.
 -- Every outcome needs its message (the fence), except success, which a stale holder of the same gen may still bring.
 create or replace function {schema}.settle_v1(
@@ -63,7 +63,7 @@ begin
       if not v_is_plain then
         select array_agg(distinct u.task_id) into v_hard
         from unnest(p_task, p_kind) as u(task_id, kind)
-        where u.kind in ('failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
+        where u.kind in ('decision', 'failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
       end if;
       perform {schema}.lock_steps(p_task, p_idx, v_hard);
 
@@ -123,7 +123,7 @@ begin
         v_sink_task := v_sink_task || v_more.sink_task;
       end loop;
       for v_more in
-        select h.* from {schema}.settle_final(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_duration_ms, p_worker, v_now) h
+        select h.* from {schema}.settle_final(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_value, p_error, p_duration_ms, p_worker, v_now) h
       loop
         v_applied := v_applied || v_more.applied;
         v_task := v_task || v_more.task;

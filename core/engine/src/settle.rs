@@ -20,6 +20,15 @@ pub enum Change {
         /// What its handler said about it; kept with the event.
         metadata: Option<Payload>,
     },
+    /// It has a result and chose what lives after it.
+    Decision {
+        /// The result.
+        value: Payload,
+        /// The names of the routes it chose; for the history.
+        routes: Vec<String>,
+        /// The numbers of the children that it might have chosen and did not: they are skipped.
+        unchosen: Vec<i32>,
+    },
     /// It failed and will be tried again after the delay.
     Retry {
         /// Why.
@@ -62,6 +71,7 @@ impl Change {
     fn kind(&self) -> &'static str {
         match self {
             Self::Success { .. } => "success",
+            Self::Decision { .. } => "decision",
             Self::Retry { .. } => "retry",
             Self::Failure { .. } => "failure",
             Self::Release { .. } => "release",
@@ -73,6 +83,7 @@ impl Change {
         }
     }
 
+    /// What its column `error` holds: why it failed, or what else its kind has to say.
     fn error(&self) -> Result<Option<String>> {
         let write = |error: &StepFailure| Ok(Some(Payload::from_value(error)?.get().to_owned()));
         match self {
@@ -83,6 +94,10 @@ impl Change {
             | Self::Deadline { error } => write(error),
             Self::Release { reason } => {
                 Ok(Some(Payload::from_value(&serde_json::json!({ "reason": reason }))?.get().to_owned()))
+            }
+            Self::Decision { routes, unchosen, .. } => {
+                let detail = serde_json::json!({ "routes": routes, "unchosen": unchosen });
+                Ok(Some(Payload::from_value(&detail)?.get().to_owned()))
             }
             Self::Success { .. } | Self::Validated | Self::Paused => Ok(None),
         }
@@ -242,6 +257,7 @@ impl<'a> Columns<'a> {
         self.kind.push(outcome.change.kind());
         let (value, metadata) = match &outcome.change {
             Change::Success { value, metadata } => (Some(value.get()), metadata.as_ref().map(Payload::get)),
+            Change::Decision { value, .. } => (Some(value.get()), None),
             _ => (None, None),
         };
         self.value.push(value);

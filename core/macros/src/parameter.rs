@@ -49,11 +49,11 @@ fn name(pattern: &Pat) -> Option<String> {
     }
 }
 
-/// The type of the stored result: what stands in `Result`, `Success` and `Settled`, or the returned type itself.
+/// The type of the stored result: what stands in `Result`, `Success`, `Decision` and `Settled`, or the returned type itself.
 pub(crate) fn result(output: &ReturnType) -> Type {
     match output {
         ReturnType::Default => syn::parse_quote!(()),
-        ReturnType::Type(_, ty) => inner(inner(ty, &["Result"]), &["Success", "Settled"]).clone(),
+        ReturnType::Type(_, ty) => inner(inner(ty, &["Result"]), &["Success", "Decision", "Settled"]).clone(),
     }
 }
 
@@ -91,6 +91,7 @@ mod tests {
             (quote!(fn f() -> Result<Cart, StepError>), "Cart"),
             (quote!(fn f() -> tasker::Result<Success<Cart>>), "Cart"),
             (quote!(fn f() -> Result<Settled<Vec<Cart>>, StepError>), "Vec < Cart >"),
+            (quote!(fn f() -> tasker::Decision<Cart>), "Cart"),
         ] {
             let signature: syn::Signature = syn::parse2(signature).unwrap();
             assert_eq!(result(&signature.output).to_token_stream().to_string(), stored);

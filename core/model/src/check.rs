@@ -161,6 +161,7 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
             );
         }
     }
+    routes(problems, definition, &at, step);
     if step.with.contains_key(CTX) {
         problems.push(
             Diagnostic::error(
@@ -180,6 +181,37 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
         }
     }
     timing(problems, &at, step);
+}
+
+/// Reports routes that are no steps, and those that would not wait for their decision.
+fn routes(problems: &mut Vec<Diagnostic>, definition: &Definition, at: &str, step: &StepDefinition) {
+    let mut listed = HashSet::new();
+    for (position, route) in step.routes.iter().enumerate() {
+        let at = format!("{at}.routes.{position}");
+        if !listed.insert(route) {
+            problems
+                .push(Diagnostic::error(Code::Duplicate, at, format!("`{route}` is listed twice")).help("remove one"));
+            continue;
+        }
+        match definition.step(route) {
+            None => {
+                let others = definition.steps.iter().map(|other| other.name.as_str()).filter(|name| *name != step.name);
+                let message = format!("step `{}` routes to `{route}`, which does not exist", step.name);
+                problems
+                    .push(Diagnostic::error(Code::UnknownStep, at, message).maybe_help(did_you_mean(route, others)));
+            }
+            Some(_) if *route == step.name => {
+                let message = format!("step `{route}` routes to itself");
+                problems.push(Diagnostic::error(Code::BadRoute, at, message).help("name a step that comes after it"));
+            }
+            Some(target) if !target.dependencies().contains(&step.name.as_str()) => {
+                let message = format!("step `{route}` does not depend on `{}`, which routes to it", step.name);
+                let help = format!("write `{route}: {{ after: [{}] }}`, or take its result with `with`", step.name);
+                problems.push(Diagnostic::error(Code::BadRoute, at, message).help(help));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 fn timing(problems: &mut Vec<Diagnostic>, at: &str, step: &StepDefinition) {

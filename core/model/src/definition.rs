@@ -125,6 +125,9 @@ pub struct StepDefinition {
     /// Steps that must have ended first, without giving a value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// What a decision may choose: steps that depend on this one. Those that it does not choose are skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
     /// When it runs again after a failure.
     #[serde(default, skip_serializing_if = "form::is_default", with = "form::retry")]
     pub retry: Retry,
@@ -180,11 +183,14 @@ impl Definition {
 
     /// Returns the SHA-256 of the canonical JSON in lower-case hexadecimal.
     ///
-    /// Canonical: defaults left out, keys of objects sorted by their bytes, `after` and `search` sorted, no spaces.
+    /// Canonical: defaults left out, keys of objects sorted by their bytes, `after`, `routes` and `search` sorted, no spaces.
     pub fn content_hash(&self) -> String {
         let mut canonical = self.clone();
         canonical.search.sort();
-        canonical.steps.iter_mut().for_each(|step| step.after.sort());
+        for step in &mut canonical.steps {
+            step.after.sort();
+            step.routes.sort();
+        }
         let mut text = String::new();
         // A definition is plain data with text keys, which always serialises.
         let value = serde_json::to_value(&canonical).unwrap_or_default();
@@ -209,6 +215,7 @@ impl StepDefinition {
             call: call.into(),
             with: BTreeMap::new(),
             after: Vec::new(),
+            routes: Vec::new(),
             retry: Retry::default(),
             timeout_ms: DEFAULT_TIMEOUT_MS,
             queue: DEFAULT_QUEUE.to_owned(),

@@ -58,6 +58,8 @@ pub struct RevisionStep {
     pub parents: Vec<i32>,
     /// What waits for it, ascending.
     pub children: Vec<i32>,
+    /// What a decision may choose among its children.
+    pub routes: Vec<String>,
     /// Whether nothing waits for it.
     pub is_sink: bool,
     /// Where its arguments come from.
@@ -106,6 +108,7 @@ impl Revision {
                 timeout_ms: step.timeout_ms,
                 parents: graph.parents[at].clone(),
                 children: graph.children[at].clone(),
+                routes: step.routes.clone(),
                 is_sink: graph.children[at].is_empty(),
                 bindings: step.with.iter().map(|(param, source)| binding(&definition, param, source)).collect(),
                 config: step.config.clone(),

@@ -69,7 +69,9 @@ pub use command::run;
 pub use connect::Builder;
 pub use error::{ResultExt, StepError};
 pub use handle::Tasker;
-pub use step::{Call, Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success};
+pub use step::{
+    Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success,
+};
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};
 pub use tasker_engine::queries::{EventRow, StepRow, TaskDetail};
@@ -86,7 +88,7 @@ pub use workflow::Workflow;
 
 /// Everything that a file with steps and workflows uses.
 pub mod prelude {
-    pub use crate::step::{Ctx, Dep, Input, IntoStep, OptionalDep, Settled, State, StepDef, Success};
+    pub use crate::step::{Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, StepDef, Success};
     pub use crate::{OnFailure, Priority, ResultExt, Retry, StepError, Task, TaskState, Tasker, Workflow, step_fn};
 }
 

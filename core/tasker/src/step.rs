@@ -43,7 +43,7 @@ pub(crate) use delivery::context;
 pub use extract::{Ctx, Dep, FromStep, Input, Need, OptionalDep, State};
 pub(crate) use function::Body;
 pub use function::StepFunction;
-pub use outcome::{Fallible, IntoOutcome, Plain, Settled, Stated, Success};
+pub use outcome::{Decision, Fallible, IntoOutcome, Plain, Settled, Stated, Success};
 pub(crate) use state::States;
 
 #[doc(hidden)]

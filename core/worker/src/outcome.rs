@@ -3,21 +3,26 @@
 use rand::Rng;
 use tasker_engine::{Change, Claimed, Refusal};
 use tasker_model::limits::DELIVERIES;
-use tasker_model::{ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure};
+use tasker_model::{ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest};
 
 /// What a person reads of a failure's message; data belongs into its details.
 const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
 /// How much of a backtrace is kept.
 const BACKTRACE_LINES: usize = 200;
+/// The code of a decision that names a step which its definition does not let it choose.
+pub const UNKNOWN_ROUTE: &str = "TSK_UNKNOWN_ROUTE";
+/// The code of a result that is none: of a step that must decide and did not, or decided and has nothing to.
+pub const NOT_A_DECISION: &str = "TSK_NOT_A_DECISION";
 /// The code of an outcome that this version knows and does not run yet.
 pub const UNSUPPORTED_OUTCOME: &str = "TSK_UNSUPPORTED_OUTCOME";
 
 /// Turns an outcome into the change to settle; nothing where the handler settled the step itself.
 ///
-/// `is_cancel_requested` tells a cancellation that somebody asked for from a handler that stopped for another reason: the first ends
+/// `revision` gives the numbers of the routes. `is_cancel_requested` tells a cancellation that somebody asked for from a handler that stopped for another reason: the first ends
 /// the step, the second gives it back.
 pub fn to_change(
     outcome: Outcome,
+    revision: &Revision,
     step: &RevisionStep,
     claimed: &Claimed,
     is_cancel_requested: bool,
@@ -26,6 +31,14 @@ pub fn to_change(
         return Some(rejected(&error.message));
     }
     let unsupported = match outcome {
+        Outcome::Success { .. } if !step.routes.is_empty() => {
+            let message = format!(
+                "step `{}` decides between {} and must return a decision; choose none to skip them all",
+                step.name,
+                list(&step.routes)
+            );
+            return Some(Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) });
+        }
         Outcome::Success { value, metadata } => {
             let metadata = (!metadata.is_empty()).then(|| Payload::from_value(&metadata));
             return Some(match metadata.transpose() {
@@ -41,7 +54,7 @@ pub fn to_change(
         Outcome::Cancelled => {
             return Some(Change::Release { reason: "the handler stopped without a result" });
         }
-        Outcome::Decision { .. } => "decision",
+        Outcome::Decision { steps, value } => return Some(decided(steps, value, revision, step)),
         Outcome::Batches { .. } => "batches",
         Outcome::Map { .. } => "map",
         Outcome::Checkpoint { .. } => "checkpoint",
@@ -54,6 +67,33 @@ pub fn to_change(
         ))
         .code(UNSUPPORTED_OUTCOME),
     })
+}
+
+/// What a decision means for the children of its step.
+fn decided(mut chosen: Vec<String>, value: Payload, revision: &Revision, step: &RevisionStep) -> Change {
+    if step.routes.is_empty() {
+        let message = format!(
+            "step `{}` returned a decision, but its definition names no `routes`; write for example `routes: [review, approve]`",
+            step.name
+        );
+        return Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) };
+    }
+    if let Some(unknown) = chosen.iter().find(|name| !step.routes.contains(name)) {
+        let meant = nearest(unknown, step.routes.iter().map(String::as_str));
+        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        let message =
+            format!("step `{}` routes to `{unknown}`, which is none of {}{meant}", step.name, list(&step.routes));
+        return Change::Failure { error: StepFailure::permanent(message).code(UNKNOWN_ROUTE) };
+    }
+    chosen.sort();
+    chosen.dedup();
+    let unchosen = step.routes.iter().filter(|route| !chosen.contains(route));
+    let unchosen = unchosen.filter_map(|route| Some(revision.step_by_name(route)?.idx)).collect();
+    Change::Decision { value, routes: chosen, unchosen }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Another attempt, or the end: as the step's policy says after so many failures.
@@ -145,7 +185,7 @@ mod tests {
     fn change(outcome: Outcome, attempt: i32, is_cancel_requested: bool) -> Option<Change> {
         let revision = revision();
         let claimed = Claimed { attempt, ..claimed(0) };
-        to_change(outcome, &revision.steps[0], &claimed, is_cancel_requested)
+        to_change(outcome, &revision, &revision.steps[0], &claimed, is_cancel_requested)
     }
 
     #[test]

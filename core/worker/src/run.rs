@@ -76,7 +76,7 @@ impl Process {
             self.leases.remove(&lease);
         } else {
             let is_cancel_requested = self.leases.is_cancel_requested(&lease);
-            let change = to_change(attempt.outcome, step, &claimed, is_cancel_requested);
+            let change = to_change(attempt.outcome, revision, step, &claimed, is_cancel_requested);
             if let Some(change) = change {
                 self.report(revision, step, lease, change, started.elapsed()).await;
             } else {

@@ -105,7 +105,7 @@ pub async fn run_claimed(
     if ctx.is_settled() {
         return Ok(None);
     }
-    Ok(to_change(attempt.outcome, step, claimed, false))
+    Ok(to_change(attempt.outcome, revision, step, claimed, false))
 }
 
 /// How an attempt ended.

@@ -68,12 +68,19 @@ impl StepContext {
     /// Runs `work` in a database transaction and settles the step with its value in the same commit.
     ///
     /// The isolation is READ COMMITTED. An `Err` rolls everything back and is the handler's to return. One inside another is an error,
-    /// and so is a second one after the first committed.
+    /// and so are a second one after the first committed and one in a step that decides.
     pub async fn transaction<T, E, F>(&self, work: F) -> Result<Settled, TransactionError<E>>
     where
         T: Serialize,
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     {
+        if !self.step().routes.is_empty() {
+            let message = format!(
+                "step {} decides what runs after it, which its own transaction cannot store; write in a step before or after it",
+                self.input().step.id
+            );
+            return Err(TransactionError::Engine(Error::new(ErrorKind::Invalid, message)));
+        }
         self.enter_transaction().map_err(|phase| TransactionError::Engine(refused(self, phase)))?;
         let entered = Entered(self);
         let reply = match self.connection() {

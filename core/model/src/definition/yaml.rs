@@ -48,6 +48,9 @@ fn step_line(step: &StepDefinition) -> String {
     if !step.after.is_empty() {
         entries.push(("after", list(&step.after)));
     }
+    if !step.routes.is_empty() {
+        entries.push(("routes", list(&step.routes)));
+    }
     if step.retry != Retry::default() {
         entries.push(("retry", retry(&step.retry)));
     }

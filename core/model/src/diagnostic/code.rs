@@ -64,6 +64,8 @@ codes! {
     SelfDependency = "TSK0121", "a step depends on itself";
     /// Steps that wait for each other.
     Cycle = "TSK0122", "a cycle";
+    /// A decision's route that is no child of it.
+    BadRoute = "TSK0123", "a route that does not follow its decision";
     /// A handler that nobody has.
     UnknownHandler = "TSK0130", "unknown handler";
     /// A parameter that the handler does not have.

@@ -15,7 +15,7 @@ use crate::{
     source::Source,
 };
 
-const STEP_KEYS: [&str; 8] = ["call", "with", "after", "retry", "timeout", "queue", "priority", "config"];
+const STEP_KEYS: [&str; 9] = ["call", "with", "after", "routes", "retry", "timeout", "queue", "priority", "config"];
 const RETRY_KEYS: [&str; 5] = ["attempts", "backoff", "base", "cap", "jitter"];
 
 impl Reader {
@@ -51,6 +51,7 @@ impl Reader {
                 "call" => step.call = self.text(node, &at, "a handler's name").unwrap_or_default(),
                 "with" => self.with(&mut step, node, &at),
                 "after" => step.after = self.texts(node, &at, "a step's name", "after: [charge]"),
+                "routes" => step.routes = self.texts(node, &at, "a step's name", "routes: [review, approve]"),
                 "retry" => step.retry = self.retry(node, &at),
                 "timeout" => {
                     step.timeout_ms = self.duration(node, &at).unwrap_or(DEFAULT_TIMEOUT_MS);

@@ -155,6 +155,12 @@ pub trait IntoStep<Mark>: Sized {
         })
     }
 
+    /// Lets it choose between these steps, which must depend on it: those that its [`Decision`](super::Decision) does not name are
+    /// skipped.
+    fn routes(self, steps: impl StepNames) -> Step {
+        self.change(|settings| settings.routes = steps.names())
+    }
+
     /// Binds a parameter: `.with("total", "validate_cart.total")`, `.with("email", "input.email")`.
     fn with(self, parameter: &str, source: &str) -> Step {
         let mut step = self.into_step();

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use tasker_model::{Outcome, Payload};
 
-use super::to_payload;
+use super::{StepNames, to_payload};
 use crate::StepError;
 
 /// A result with something to keep beside it, which other steps do not see.
@@ -47,6 +47,50 @@ impl<T> Success<T> {
     }
 }
 
+/// Chooses which of the step's routes run; the others are skipped, with all that depends on nothing else.
+///
+/// ```
+/// use tasker::prelude::*;
+///
+/// #[tasker::step]
+/// async fn triage(amount: f64) -> Decision { if amount > 100.0 { Decision::route("review") } else { Decision::route("refund") } }
+///
+/// let refunds = Workflow::new("refunds")
+///     .step(triage.routes(("review", "refund")))
+///     .step(step_fn("review", async || ()).after(Triage))
+///     .step(step_fn("refund", async || ()).after(Triage));
+/// assert!(refunds.revision().is_ok());
+/// ```
+#[derive(Debug, Clone)]
+pub struct Decision<T = ()> {
+    routes: Vec<String>,
+    value: T,
+}
+
+impl Decision {
+    /// Chooses these routes: a step's type, its name, or several of them in a tuple or list.
+    pub fn route(steps: impl StepNames) -> Self {
+        Self { routes: steps.names(), value: () }
+    }
+
+    /// Chooses none: every route is skipped.
+    pub fn none() -> Self {
+        Self { routes: Vec::new(), value: () }
+    }
+
+    /// Gives the step a result beside the choice.
+    pub fn value<T>(self, value: T) -> Decision<T> {
+        Decision { routes: self.routes, value }
+    }
+}
+
+impl<T> Decision<T> {
+    /// Returns the names of the chosen routes.
+    pub fn routes(&self) -> &[String] {
+        &self.routes
+    }
+}
+
 /// The step is settled already, by [`Ctx::transaction`](super::Ctx::transaction).
 #[derive(Debug)]
 pub struct Settled<T = ()>(PhantomData<fn() -> T>);
@@ -60,19 +104,19 @@ impl<T> Settled<T> {
 /// Marks [`IntoOutcome`] for a plain value.
 #[derive(Debug)]
 pub enum Plain {}
-/// Marks [`IntoOutcome`] for [`Success`] and [`Settled`].
+/// Marks [`IntoOutcome`] for [`Success`], [`Decision`] and [`Settled`].
 #[derive(Debug)]
 pub enum Stated {}
 /// Marks [`IntoOutcome`] for a `Result` of something that has the mark `M`.
 #[derive(Debug)]
 pub struct Fallible<M>(PhantomData<M>);
 
-/// What a step may return: a value that can be written as JSON, `()`, [`Success`], [`Settled`], or a `Result` of one of
-/// these with an error that becomes a [`StepError`].
+/// What a step may return: a value that can be written as JSON, `()`, [`Success`], [`Decision`], [`Settled`], or a `Result`
+/// of one of these with an error that becomes a [`StepError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be what a step returns",
     label = "not a result that can be written as JSON",
-    note = "return a `serde::Serialize` value, `()`, `Success<T>`, `Settled<T>`, or `Result<one of these, StepError>`"
+    note = "return a `serde::Serialize` value, `()`, `Success<T>`, `Decision<T>`, `Settled<T>`, or `Result<one of these, StepError>`"
 )]
 pub trait IntoOutcome<Mark> {
     /// Makes the outcome.
@@ -93,6 +137,15 @@ impl<T: Serialize> IntoOutcome<Stated> for Success<T> {
         match (to_payload(&self.value), self.metadata) {
             (Ok(value), Ok(metadata)) => Outcome::Success { value, metadata },
             (Err(error), _) | (_, Err(error)) => error.into_outcome(),
+        }
+    }
+}
+
+impl<T: Serialize> IntoOutcome<Stated> for Decision<T> {
+    fn into_outcome(self) -> Outcome {
+        match to_payload(&self.value) {
+            Ok(value) => Outcome::Decision { steps: self.routes, value },
+            Err(error) => error.into_outcome(),
         }
     }
 }

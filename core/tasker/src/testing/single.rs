@@ -138,13 +138,13 @@ fn payload(value: &impl Serialize) -> Result<Payload, String> {
 impl StepRun {
     /// Says whether it has a result.
     pub fn is_success(&self) -> bool {
-        matches!(self.change, Change::Success { .. })
+        matches!(self.change, Change::Success { .. } | Change::Decision { .. })
     }
 
     /// Reads its result; fails with the step's failure where it has none.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
         match (&self.change, self.error()) {
-            (Change::Success { value, .. }, _) => value.to(),
+            (Change::Success { value, .. } | Change::Decision { value, .. }, _) => value.to(),
             (_, Some(error)) => Err(Error::new(error.kind, format!("the step failed: {}", error.message))),
             (other, None) => Err(Error::new(ErrorKind::Invalid, format!("the step has no result: {other:?}"))),
         }
@@ -158,6 +158,14 @@ impl StepRun {
         }
     }
 
+    /// Returns the routes that it chose, sorted; nothing where it did not decide.
+    pub fn routes(&self) -> Option<&[String]> {
+        match &self.change {
+            Change::Decision { routes, .. } => Some(routes),
+            _ => None,
+        }
+    }
+
     /// Returns why it failed.
     pub fn error(&self) -> Option<&StepFailure> {
         match &self.change {
@@ -166,7 +174,11 @@ impl StepRun {
             | Change::Cancelled { error }
             | Change::InputInvalid { error }
             | Change::Deadline { error } => Some(error),
-            Change::Success { .. } | Change::Release { .. } | Change::Validated | Change::Paused => None,
+            Change::Success { .. }
+            | Change::Decision { .. }
+            | Change::Release { .. }
+            | Change::Validated
+            | Change::Paused => None,
         }
     }
 
