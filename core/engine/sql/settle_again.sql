@@ -1,9 +1,9 @@
--- Outcomes after which the step will run again: retry, release, validated, paused, and `cancelled` where nobody asked for it.
+-- Outcomes after which the step will run again: retry, checkpoint, release, validated, paused, and `cancelled` where nobody asked for it.
 -- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there.
 -- Answers what was applied, the steps to send on with their due times, and the sinks that ended.
 drop function if exists {schema}.settle_again(int[], int[], uuid[], int[], int[], text[], text[], bigint[], int[], int, timestamptz);
 create or replace function {schema}.settle_again(
-  p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
+  p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_value text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
   p_worker int, p_now timestamptz)
 returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[]) language plpgsql as $$
 declare
@@ -51,17 +51,23 @@ begin
     from unnest(p_ord, p_task, p_kind) as u(ord, task_id, kind)
     where u.kind = 'validated' and u.ord = any(p_hits) and k.task_id = u.task_id and not k.validated;
   end if;
+  if 'checkpoint' = any(p_kind) then
+    update {schema}.step s set checkpoint = u.value::jsonb
+    from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
+    where u.kind = 'checkpoint' and u.ord = any(p_hits) and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state = 'ready';
+  end if;
   with back as (
     select u.ord, s.task_id, s.idx, s.run, s.attempt, u.kind, u.error
     from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
     join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen
     join {schema}.task k on k.task_id = u.task_id
     where u.ord = any(p_hits) and s.state = 'ready'
-      and (u.kind in ('release', 'validated', 'paused') or u.kind = 'cancelled' and k.ending is null)),
+      and (u.kind in ('checkpoint', 'release', 'validated', 'paused') or u.kind = 'cancelled' and k.ending is null)),
   told as (
-    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, reason)
-    select p_now, b.task_id, b.idx, case b.kind when 'paused' then 'held' else 'released' end, b.run, b.attempt, p_worker,
-      case when b.kind = 'release' then b.error::jsonb->>'reason' else b.kind end
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, reason, detail)
+    select p_now, b.task_id, b.idx, case b.kind when 'paused' then 'held' when 'checkpoint' then 'checkpoint' else 'released' end, b.run,
+      b.attempt, p_worker, case b.kind when 'release' then b.error::jsonb->>'reason' when 'checkpoint' then null else b.kind end,
+      case b.kind when 'checkpoint' then {schema}.checkpoint_detail(p_value[b.ord]::jsonb) end
     from back b where b.kind <> 'validated')
   select array_agg(b.ord), array_agg(b.task_id) filter (where b.kind <> 'paused'), array_agg(b.idx) filter (where b.kind <> 'paused'),
     array_agg(null::timestamptz) filter (where b.kind <> 'paused')

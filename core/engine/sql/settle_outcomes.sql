@@ -5,7 +5,8 @@
 -- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
 -- that held steps could be part of a deadlock; (2) own steps and their children, or every step of a task with an outcome other than
 -- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
--- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error); release; validated (a release that marks the task's input valid);
+-- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error);
+-- checkpoint (value: it goes back with it); release; validated (a release that marks the task's input valid);
 -- paused; and the final ones: failure, input_invalid, deadline, cancelled.
 -- Every outcome needs its message (the fence), except success, which a stale holder of the same gen may still bring.
 create or replace function {schema}.settle_v1(
@@ -114,7 +115,7 @@ begin
       v_idx := v_ready.idx;
       v_due := array_fill(null::timestamptz, array[coalesce(cardinality(v_task), 0)]);
       for v_more in
-        select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
+        select m.* from {schema}.settle_again(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_value, p_error, p_delay_ms, p_duration_ms, p_worker, v_now) m
       loop
         v_applied := v_applied || v_more.applied;
         v_task := v_task || v_more.task;

@@ -61,6 +61,9 @@ impl Engine {
             "select revision_id, created from {schema}.register_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         );
         let mut conn = self.open().await?;
+        if revision.steps.iter().any(|step| !step.routes.is_empty()) {
+            self.require(&mut conn, "decide_step", "decisions").await?;
+        }
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(&definition.namespace)
@@ -84,6 +87,26 @@ impl Engine {
                 .map_err(|error| { to_error(&format!("registering workflow {}", definition.reference()), error,) })
         )?;
         Ok(Registered { revision_id, created })
+    }
+
+    /// Refuses what the functions of an older release would lose: a program may run before its schema is brought up to date.
+    async fn require(&self, conn: &mut PgConnection, function: &str, what: &str) -> Result<()> {
+        let sql = self
+            .statement("select exists (select from pg_proc where pronamespace = to_regnamespace($1) and proname = $2)");
+        let is_there: bool = sqlx::query_scalar(sql)
+            .bind(self.schema().to_string())
+            .bind(function)
+            .fetch_one(self.on(conn))
+            .await
+            .map_err(|error| to_error("looking at the schema's functions", error))?;
+        if is_there {
+            return Ok(());
+        }
+        let message = format!(
+            "schema {} is of a release that knows no {what}; bring it up to date: tasker db migrate",
+            self.schema()
+        );
+        Err(Error::new(ErrorKind::Conflict, message))
     }
 
     /// Reads a registered revision back and compiles it.

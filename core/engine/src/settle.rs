@@ -41,6 +41,11 @@ pub enum Change {
         /// Why.
         error: StepFailure,
     },
+    /// It is this far, and goes on from there in a new delivery; not an attempt.
+    Checkpoint {
+        /// What is saved: `{"cursor": .., "items": n, "accumulated": ..}`.
+        saved: Payload,
+    },
     /// It goes back unrun; not an attempt.
     Release {
         /// Why, for the history.
@@ -74,6 +79,7 @@ impl Change {
             Self::Decision { .. } => "decision",
             Self::Retry { .. } => "retry",
             Self::Failure { .. } => "failure",
+            Self::Checkpoint { .. } => "checkpoint",
             Self::Release { .. } => "release",
             Self::Validated => "validated",
             Self::Paused => "paused",
@@ -99,7 +105,7 @@ impl Change {
                 let detail = serde_json::json!({ "routes": routes, "unchosen": unchosen });
                 Ok(Some(Payload::from_value(&detail)?.get().to_owned()))
             }
-            Self::Success { .. } | Self::Validated | Self::Paused => Ok(None),
+            Self::Success { .. } | Self::Checkpoint { .. } | Self::Validated | Self::Paused => Ok(None),
         }
     }
 }
@@ -223,6 +229,34 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Saves how far a running step is and extends its lease, in the transaction of `conn` if it has one. Answers false, and changes
+    /// nothing, where the lease was lost.
+    pub async fn save_checkpoint(
+        &self,
+        conn: &mut PgConnection,
+        lease: &Lease,
+        saved: &Payload,
+        worker_id: Option<i32>,
+        extend: Duration,
+    ) -> Result<bool> {
+        sqlx::query_scalar(self.sql.save_checkpoint.clone())
+            .bind(lease.queue_id)
+            .bind(lease.band)
+            .bind(lease.msg_id)
+            .bind(lease.read_ct)
+            .bind(lease.task_id.0)
+            .bind(lease.idx)
+            .bind(lease.generation)
+            .bind(saved.get())
+            .bind(worker_id)
+            .bind(extend)
+            .fetch_one(self.on(conn))
+            .await
+            .map_err(|error| to_error("saving a checkpoint", error))
+    }
+}
+
 #[derive(Default)]
 struct Columns<'a> {
     queue: Vec<i32>,
@@ -257,7 +291,7 @@ impl<'a> Columns<'a> {
         self.kind.push(outcome.change.kind());
         let (value, metadata) = match &outcome.change {
             Change::Success { value, metadata } => (Some(value.get()), metadata.as_ref().map(Payload::get)),
-            Change::Decision { value, .. } => (Some(value.get()), None),
+            Change::Decision { value, .. } | Change::Checkpoint { saved: value } => (Some(value.get()), None),
             _ => (None, None),
         };
         self.value.push(value);

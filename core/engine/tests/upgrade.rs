@@ -105,7 +105,11 @@ async fn the_old_schema_becomes_the_new_one_with_work_in_it() {
     let waiting = db.submit(revision, "{}").await;
     let running = db.submit(revision, "{}").await;
     let held = hand.claim(1).await.leased;
+    let gate = compile("{name: gate, steps: {a: {call: h, routes: [b]}, b: {call: h, after: [a]}}}");
+    let refused = db.engine.register(&gate).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
     db.engine.migrate().await.unwrap();
+    db.engine.register(&gate).await.unwrap();
     db.engine.check_installed().await.unwrap();
     // The same connection, which has planned the old functions, goes on with the new ones.
     let leases: Vec<_> = held.iter().map(|c| done(&c.lease, "1")).collect();

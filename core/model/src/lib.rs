@@ -48,7 +48,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::Graph;
 pub use id::{StepRef, TaskId, WorkflowRef};
 pub use input::StepInput;
-pub use outcome::{Outcome, StepFailure};
+pub use outcome::{Checkpoint, Outcome, StepFailure};
 pub use payload::Payload;
 pub use retry::{Backoff, Retry};
 pub use revision::{Revision, RevisionStep};

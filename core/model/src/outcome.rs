@@ -115,6 +115,19 @@ pub struct StepFailure {
     pub details: Option<Payload>,
 }
 
+/// What a checkpoint saves, and what a step that goes on finds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Where to resume.
+    pub cursor: Payload,
+    /// Items handled so far.
+    #[serde(default)]
+    pub items: u64,
+    /// What has been gathered so far.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "wire::present")]
+    pub accumulated: Option<Payload>,
+}
+
 impl StepFailure {
     /// Makes a failure of the given kind; retryable if that kind is so by default.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {

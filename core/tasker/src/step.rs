@@ -28,6 +28,7 @@ use std::task::{Context, Poll};
 use serde::Serialize;
 
 mod builder;
+mod checkpoint;
 mod definition;
 mod delivery;
 mod extract;
@@ -36,6 +37,7 @@ mod outcome;
 mod state;
 
 pub use builder::{IntoRetry, IntoStep, Ready, Step, StepNames};
+pub use checkpoint::SaveCheckpoint;
 pub(crate) use definition::schema;
 pub use definition::{Named, Schema, StepDef};
 pub use delivery::Delivery;

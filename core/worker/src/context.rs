@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::PgConnection;
 use tasker_engine::{Claimed, Engine, Lease};
-use tasker_model::{Payload, Result, Revision, RevisionStep, StepInput, binding};
+use tasker_model::{Checkpoint, Payload, Result, Revision, RevisionStep, StepInput, binding};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,7 @@ struct Inner {
     started: Instant,
     phase: AtomicU8,
     progress: Mutex<Option<Progress>>,
+    saved: Mutex<Option<Checkpoint>>,
     process: Option<Arc<Process>>,
     connection: Option<SharedConnection>,
 }
@@ -75,6 +76,7 @@ impl StepContext {
     ) -> Result<Self> {
         let input = step_input(&revision, claimed)?;
         revision_step(&revision, claimed)?;
+        let saved = input.checkpoint.as_ref().map(Payload::to).transpose()?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
@@ -85,6 +87,7 @@ impl StepContext {
                 started: Instant::now(),
                 phase: AtomicU8::new(Phase::Open as u8),
                 progress: Mutex::new(None),
+                saved: Mutex::new(saved),
                 process,
                 connection: None,
             }),
@@ -141,6 +144,11 @@ impl StepContext {
         self.inner.token.is_cancelled()
     }
 
+    /// Says whether the handler should stop at the next good moment: it was asked to, or the process takes no more work and will end.
+    pub fn must_stop(&self) -> bool {
+        self.is_cancelled() || self.process().is_some_and(|process| process.draining.is_cancelled())
+    }
+
     /// Returns the token behind [`StepContext::cancelled`], to hand on.
     pub fn token(&self) -> &CancellationToken {
         &self.inner.token
@@ -175,6 +183,10 @@ impl StepContext {
     /// Says whether `transaction` settled the step, so that what the handler returns is not reported.
     pub fn is_settled(&self) -> bool {
         matches!(self.phase(), Phase::Settled | Phase::Forgotten)
+    }
+
+    pub(crate) fn saved(&self) -> &Mutex<Option<Checkpoint>> {
+        &self.inner.saved
     }
 
     pub(crate) fn lease(&self) -> &Lease {

@@ -5,6 +5,7 @@
 //! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
 
 mod answer;
+mod checkpoint;
 mod claimer;
 mod committer;
 mod context;
@@ -29,6 +30,7 @@ mod sweeper;
 mod transaction;
 mod worker;
 
+pub use checkpoint::SaveCheckpoint;
 pub use context::{Progress, SharedConnection, StepContext};
 pub use handler::{Handler, Handlers};
 pub use http::Http;

@@ -3,7 +3,7 @@
 use rand::Rng;
 use tasker_engine::{Change, Claimed, Refusal};
 use tasker_model::limits::DELIVERIES;
-use tasker_model::{ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest};
+use tasker_model::{Checkpoint, ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest};
 
 /// What a person reads of a failure's message; data belongs into its details.
 const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
@@ -54,10 +54,16 @@ pub fn to_change(
         Outcome::Cancelled => {
             return Some(Change::Release { reason: "the handler stopped without a result" });
         }
+        Outcome::Checkpoint { cursor, items, accumulated } => {
+            let saved = Payload::from_value(&Checkpoint { cursor, items, accumulated });
+            return Some(match saved {
+                Ok(saved) => Change::Checkpoint { saved },
+                Err(error) => rejected(&error.message),
+            });
+        }
         Outcome::Decision { steps, value } => return Some(decided(steps, value, revision, step)),
         Outcome::Batches { .. } => "batches",
         Outcome::Map { .. } => "map",
-        Outcome::Checkpoint { .. } => "checkpoint",
         Outcome::Child { .. } => "child",
         Outcome::Wait { .. } => "wait",
     };

@@ -31,6 +31,9 @@ struct Edge {
     step: String,
     /// What travels along it, as `parameter = step.path`; nothing on an edge that only orders.
     data: Vec<String>,
+    /// Whether the parent decides if the step runs at all.
+    #[serde(rename = "route", skip_serializing_if = "std::ops::Not::not")]
+    is_route: bool,
 }
 
 impl Drawing {
@@ -41,8 +44,10 @@ impl Drawing {
         })?;
         let node = |(name, level): (&String, &usize)| {
             let step = definition.step(name)?;
+            let is_route = |parent: &str| definition.step(parent).is_some_and(|parent| parent.routes.contains(name));
             let parents = step.dependencies().into_iter().map(|parent| Edge {
                 step: parent.to_owned(),
+                is_route: is_route(parent),
                 data: step
                     .with
                     .iter()
@@ -88,7 +93,12 @@ impl Drawing {
             let parents: Vec<String> = step
                 .parents
                 .iter()
-                .map(|edge| if edge.data.is_empty() { format!("after {}", edge.step) } else { edge.data.join(", ") })
+                .map(|edge| match (edge.data.is_empty(), edge.is_route) {
+                    (true, false) => format!("after {}", edge.step),
+                    (true, true) => format!("if {} says so", edge.step),
+                    (false, false) => edge.data.join(", "),
+                    (false, true) => format!("{} if {} says so", edge.data.join(", "), edge.step),
+                })
                 .collect();
             if !parents.is_empty() {
                 let _ = write!(text, "   ← {}", parents.join(", "));
@@ -105,12 +115,9 @@ impl Drawing {
             let _ = writeln!(text, "  {0}[\"{0}\"]", step.name);
         }
         for (step, edge) in self.edges() {
-            let params = edge.params();
-            let _ = if params.is_empty() {
-                writeln!(text, "  {} -.-> {}", edge.step, step.name)
-            } else {
-                writeln!(text, "  {} -->|{}| {}", edge.step, params, step.name)
-            };
+            let (label, arrow) = (edge.label(), if edge.data.is_empty() { "-.->" } else { "-->" });
+            let label = if label.is_empty() { label } else { format!("|{label}|") };
+            let _ = writeln!(text, "  {} {arrow}{label} {}", edge.step, step.name);
         }
         text
     }
@@ -121,9 +128,11 @@ impl Drawing {
             let _ = writeln!(text, "  \"{}\";", step.name);
         }
         for (step, edge) in self.edges() {
-            let params = edge.params();
-            let style = if params.is_empty() { "style=dashed".to_owned() } else { format!("label=\"{params}\"") };
-            let _ = writeln!(text, "  \"{}\" -> \"{}\" [{style}];", edge.step, step.name);
+            let mut style: Vec<String> = Vec::new();
+            style.extend(edge.data.is_empty().then(|| "style=dashed".to_owned()));
+            let label = edge.label();
+            style.extend((!label.is_empty()).then(|| format!("label=\"{label}\"")));
+            let _ = writeln!(text, "  \"{}\" -> \"{}\" [{}];", edge.step, step.name, style.join(", "));
         }
         text + "}\n"
     }
@@ -134,8 +143,9 @@ impl Drawing {
 }
 
 impl Edge {
-    /// The parameters alone: paths have characters that Mermaid and Graphviz read as their own.
-    fn params(&self) -> String {
-        self.data.iter().filter_map(|data| data.split(' ').next()).collect::<Vec<_>>().join(", ")
+    /// The parameters alone, since paths have characters that Mermaid and Graphviz read as their own; and whether it is a choice.
+    fn label(&self) -> String {
+        let params = self.data.iter().filter_map(|data| data.split(' ').next());
+        params.chain(self.is_route.then_some("choice")).collect::<Vec<_>>().join(", ")
     }
 }

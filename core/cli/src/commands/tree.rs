@@ -2,6 +2,7 @@
 
 use tasker_engine::queries::{StepDisplay, StepRow, TaskDetail};
 use tasker_model::state::TaskState;
+use tasker_model::{Checkpoint, Payload};
 
 use super::task::state_of;
 use crate::output::{Color, Output, elapsed, error_message, plain, shorten};
@@ -113,6 +114,7 @@ impl Tree {
                         .filter(|_| step.worker.is_some())
                         .map(|at| elapsed((detail.read_at - at).num_milliseconds())),
                 );
+                words.extend(step.checkpoint.as_ref().and_then(saved));
                 if step.attempt > 1 {
                     words.push(attempt);
                 }
@@ -144,6 +146,15 @@ impl Tree {
         }
         words.join("  ")
     }
+}
+
+/// How far a step has come by its last checkpoint.
+fn saved(checkpoint: &Payload) -> Option<String> {
+    let checkpoint: Checkpoint = checkpoint.to().ok()?;
+    Some(match checkpoint.items {
+        0 => format!("at {}", shorten(checkpoint.cursor.get(), 40)),
+        items => format!("{items} items"),
+    })
 }
 
 /// Why a step is held, and who lets it go.

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::PgConnection;
 use tasker_worker::StepContext;
 
-use super::{Delivery, Settled, StepDef};
+use super::{Delivery, SaveCheckpoint, Settled, StepDef};
 use crate::StepError;
 
 /// What a parameter asks for, known before the step runs.
@@ -227,5 +227,40 @@ impl Ctx {
             Ok(_) => Ok(Settled::new()),
             Err(error) => Err(StepError::in_transaction(error)),
         }
+    }
+
+    /// Saves where a long step is. After a failure, a `kill -9` or a deploy, on this worker or another one, it finds the cursor
+    /// ([`Ctx::cursor`]) and goes on from there; that is no attempt.
+    ///
+    /// ```
+    /// # use tasker::prelude::*;
+    /// #[tasker::step]
+    /// async fn import_rows(rows: Vec<i64>, ctx: Ctx) -> Result<i64, StepError> {
+    ///     let mut sum: i64 = ctx.accumulated()?.unwrap_or(0);
+    ///     for (at, row) in rows.iter().enumerate().skip(ctx.cursor()?.unwrap_or(0)) {
+    ///         sum += row;
+    ///         ctx.checkpoint(at + 1).accumulated(sum).await?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// ```
+    ///
+    /// The error is to be returned: it says that the step is another worker's by now, or, once the checkpoint is saved, that the
+    /// handler should stop; the step then goes on elsewhere. With [`SaveCheckpoint::on`] the checkpoint is part of the caller's
+    /// transaction, together with the rows written in it.
+    pub fn checkpoint(&self, cursor: impl Serialize) -> SaveCheckpoint<'_> {
+        SaveCheckpoint::new(&self.0, cursor)
+    }
+
+    /// Reads where the last checkpoint was; nothing where there was none yet. Fails where it is of another type.
+    pub fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, StepError> {
+        let saved = self.0.last_checkpoint();
+        saved.map(|saved| saved.cursor.to()).transpose().map_err(StepError::from)
+    }
+
+    /// Reads what the last checkpoint had gathered; nothing where it gave nothing.
+    pub fn accumulated<T: DeserializeOwned>(&self) -> Result<Option<T>, StepError> {
+        let saved = self.0.last_checkpoint().and_then(|saved| saved.accumulated);
+        saved.map(|saved| saved.to()).transpose().map_err(StepError::from)
     }
 }

@@ -176,6 +176,7 @@ impl StepRun {
             | Change::Deadline { error } => Some(error),
             Change::Success { .. }
             | Change::Decision { .. }
+            | Change::Checkpoint { .. }
             | Change::Release { .. }
             | Change::Validated
             | Change::Paused => None,
