@@ -1,5 +1,5 @@
 -- Saves how far a running step is: whoever runs it next, after a failure or on another worker, goes on from there. Extends its lease.
--- Answers false, and changes nothing, where the lease is lost: the message is gone or was delivered again, or the step ended or has
+-- Answers false, and saves nothing, where the lease is lost: the message is gone or was delivered again, or the step ended or has
 -- another gen. Where a settle holds the message the step is on its way to its end: false too.
 -- Locks: the message (skip locked), then the step (P1 places 1 and 2). Index: step_pkey.
 create or replace function {schema}.save_checkpoint_v1(

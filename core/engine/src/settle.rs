@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row, SqlStr};
 use tasker_model::limits::BATCH_OUTCOMES;
 use tasker_model::outcome::StepFailure;
 use tasker_model::{Error, ErrorKind, Payload, Result};
@@ -211,14 +213,7 @@ impl Engine {
         duration: Duration,
         worker_id: Option<i32>,
     ) -> Result<Reply> {
-        let rows = sqlx::query(self.sql.settle_here.clone())
-            .bind(lease.queue_id)
-            .bind(lease.band)
-            .bind(lease.msg_id)
-            .bind(lease.read_ct)
-            .bind(lease.task_id.0)
-            .bind(lease.idx)
-            .bind(lease.generation)
+        let rows = of_lease(self.sql.settle_here.clone(), lease)
             .bind(value.get())
             .bind(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX))
             .bind(worker_id)
@@ -227,10 +222,8 @@ impl Engine {
             .map_err(|error| to_error("settling the step in its own transaction", error))?;
         Reply::read(&rows)
     }
-}
 
-impl Engine {
-    /// Saves how far a running step is and extends its lease, in the transaction of `conn` if it has one. Answers false, and changes
+    /// Saves how far a running step is and extends its lease, in the transaction of `conn` if it has one. Answers false, and saves
     /// nothing, where the lease was lost.
     pub async fn save_checkpoint(
         &self,
@@ -240,21 +233,27 @@ impl Engine {
         worker_id: Option<i32>,
         extend: Duration,
     ) -> Result<bool> {
-        sqlx::query_scalar(self.sql.save_checkpoint.clone())
-            .bind(lease.queue_id)
-            .bind(lease.band)
-            .bind(lease.msg_id)
-            .bind(lease.read_ct)
-            .bind(lease.task_id.0)
-            .bind(lease.idx)
-            .bind(lease.generation)
+        of_lease(self.sql.save_checkpoint.clone(), lease)
             .bind(saved.get())
             .bind(worker_id)
             .bind(extend)
             .fetch_one(self.on(conn))
             .await
+            .and_then(|row| row.try_get(0))
             .map_err(|error| to_error("saving a checkpoint", error))
     }
+}
+
+/// Begins a call about one leased step: the lease's seven parts come first.
+fn of_lease(call: SqlStr, lease: &Lease) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(call)
+        .bind(lease.queue_id)
+        .bind(lease.band)
+        .bind(lease.msg_id)
+        .bind(lease.read_ct)
+        .bind(lease.task_id.0)
+        .bind(lease.idx)
+        .bind(lease.generation)
 }
 
 #[derive(Default)]
