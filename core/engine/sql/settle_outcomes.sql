@@ -1,9 +1,8 @@
--- Applies a batch of outcomes in one transaction: deletes their messages, reads `want - handoff` further steps from the queues, stores
--- results, releases children, ends tasks, and hands up to `handoff` of the steps that became ready to the caller.
+-- Applies a batch of outcomes in one transaction: deletes their messages, stores results, releases children, ends tasks, and hands up to
+-- `handoff` of the steps that became ready to the caller. What a worker reads from the queues beside it is a claim of its own (ADR 2):
+-- `exclude`, `want` and `turn` are there for workers of before that.
 --
--- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id), then the ones it reads. They
--- are read before any step is locked: `skip locked` can still wait for a row that is updated twice in quick succession, and a waiter
--- that held steps could be part of a deadlock; (2) own steps and their children, or every step of a task with an outcome other than
+-- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id); (2) own steps and their children, or every step of a task with an outcome other than
 -- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
 -- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error);
 -- checkpoint (value: it goes back with it); release; validated (a release that marks the task's input valid);
@@ -31,7 +30,6 @@ declare
   v_sink_task uuid[];
   v_more record;
   v_row {schema}.hot_row_v1;
-  v_taken record;
   v_finished bool := false;
   v_sent record;
   v_is_sent bool := false;
@@ -42,9 +40,6 @@ begin
     v_ord := case v_size when 1 then '{1}' else array(select generate_series(1, v_size)) end;
     v_hits := {schema}.drop_messages(v_ord, p_queue, p_band, p_msg, p_read_ct);
     {wait:settle_dropped}
-  end if;
-  if p_want > p_handoff then
-    select t.* into v_taken from {schema}.take_messages(p_queues, p_exclude, p_want - p_handoff, p_turn, v_now, v_now + p_lease) t;
   end if;
   if v_size > 0 then
     if v_size = 1 and v_is_plain then
@@ -176,12 +171,6 @@ begin
   if v_is_sent then
     return query select r.* from {schema}.sent_rows(v_sent.queue, v_sent.band, v_sent.msg, v_sent.task, v_sent.idx, v_sent.gen,
       v_sent.left_queue, v_sent.left_amount, p_worker, p_handlers, v_now) r;
-  end if;
-  if p_want > p_handoff then
-    if v_taken.msg <> '{}' then
-      return query select c.* from {schema}.lease_context_v1(v_taken.queue, v_taken.band, v_taken.msg, v_taken.read_ct, v_taken.age,
-        v_taken.task, v_taken.idx, v_taken.gen, p_worker, p_handlers, v_now) c;
-    end if;
   end if;
 end $$;
 

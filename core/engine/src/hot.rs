@@ -157,6 +157,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Adds what a claim answered.
+    pub(crate) fn absorb(&mut self, read: Self) {
+        self.leased.extend(read.leased);
+        self.refused.extend(read.refused);
+    }
+
     /// Reads the rows of one answer.
     pub(crate) fn read(rows: &[PgRow]) -> Result<Self> {
         let mut reply = Self::default();

@@ -41,14 +41,26 @@ pub async fn extend(
 }
 
 /// Applies up to 256 outcomes in one commit: deletes their messages, stores results, releases children, hands ready steps to the
-/// caller and fills its remaining slots from the queues. Every outcome is applied at most once; verdicts name those that were not.
+/// caller, and then fills the slots that it keeps for the queues, in a commit of its own: a settle that read messages could wait for
+/// another settle's, which waits for its own. Every outcome is applied at most once; verdicts name those that were not.
 pub async fn settle(
     engine: &Engine,
     conn: &mut PgConnection,
     caller: &Caller,
     outcomes: &[Settlement],
 ) -> Result<Reply> {
-    engine.settle_call(conn, caller, outcomes).await
+    let mut reply =
+        if outcomes.is_empty() { Reply::default() } else { engine.settle_call(conn, caller, outcomes).await? };
+    let want = caller.want.saturating_sub(caller.handoff);
+    if want > 0 {
+        match receive(engine, conn, &Caller { want, ..caller.clone() }).await {
+            Ok(read) => reply.absorb(read),
+            Err(error) if outcomes.is_empty() => return Err(error),
+            // The outcomes are committed. What was leased to nobody comes again.
+            Err(error) => tracing::debug!(%error, "reading the queues after a settle"),
+        }
+    }
+    Ok(reply)
 }
 
 /// Turns due timers into messages, at most 256; answers the queues that have new ones and when the next timer is due.

@@ -136,7 +136,7 @@ pub struct Caller {
     pub exclude: Vec<i32>,
     /// How many steps it has slots for, reserved before the call.
     pub want: usize,
-    /// How many of them are kept for steps that this call makes ready; `want - handoff` are read from the queues.
+    /// How many of them are kept for steps that this call makes ready; `want - handoff` are read from the queues, after it.
     pub handoff: usize,
     /// A number that grows with each read: it places the reads in the weighted sequence of bands.
     pub turn: i32,
