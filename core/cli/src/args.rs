@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Make a task of a workflow (the same as `task run`)
     Run(Box<RunArgs>),
+    /// Send a signal to a task (the same as `task signal`)
+    Signal(SignalArgs),
     /// Make, follow and cancel tasks
     #[command(subcommand)]
     Task(TaskCommand),
@@ -173,6 +175,8 @@ pub(crate) enum TaskCommand {
     Wait(FollowArgs),
     /// Cancel a task
     Cancel(CancelArgs),
+    /// Send a signal to a task: the step that waits for it goes on, with the payload as its result
+    Signal(SignalArgs),
     /// Show everything that happened to a task
     Events(TaskName),
 }
@@ -228,6 +232,21 @@ pub(crate) struct FollowArgs {
     /// How long, such as `30s`; exit code 7 then
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignalArgs {
+    /// The task: its id, a unique start of it, its key, or `@last`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
+    pub(crate) task: String,
+    /// The signal's name, as the workflow's `wait` says it
+    pub(crate) name: String,
+    /// The payload: JSON, `@file`, or `-` for stdin; null unless given
+    #[arg(long, value_name = "JSON")]
+    pub(crate) payload: Option<String>,
+    /// Who; $USER by default
+    #[arg(long)]
+    pub(crate) actor: Option<String>,
 }
 
 #[derive(Debug, Args)]

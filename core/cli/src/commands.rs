@@ -36,6 +36,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Dev(args) => dev::run(context, args).await,
         Command::Run(args) => submit::run(context, *args).await,
+        Command::Signal(args) => task::signal(context, args).await,
         Command::Task(command) => task::run(context, command).await,
         Command::Workflow(command) => workflow::run(context, command).await,
         Command::Queue(command) => queue::queues(context, command).await,

@@ -34,6 +34,21 @@ pub(crate) fn read_input(input: Option<&str>, set: &[String]) -> Outcome<Payload
     Ok(input)
 }
 
+/// Reads `--payload`: any JSON, `@file` or `-` for stdin; null where nothing is given.
+pub(crate) fn read_payload(payload: Option<&str>) -> Outcome<Payload> {
+    let text = match payload {
+        None => "null".to_owned(),
+        Some("-") => read_limited(std::io::stdin().lock(), "stdin")?,
+        Some(text) => match text.strip_prefix('@') {
+            Some(path) => read_file(Path::new(path))?,
+            None => text.to_owned(),
+        },
+    };
+    Payload::parse(&text).map_err(|error| {
+        invalid(format!("--payload: {}; write JSON, for example '{{\"approved\": true}}', or @file", error.message))
+    })
+}
+
 /// Reads `name=value` pairs as an object; none where there are none.
 pub(crate) fn read_tags(pairs: &[String]) -> Outcome<Option<Payload>> {
     let mut tags: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();

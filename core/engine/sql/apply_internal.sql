@@ -12,6 +12,7 @@ end $$;
 
 -- Applies one of them in a transaction of its own. May run twice: each kind looks at the state it finds.
 --   cascade   moves the steps whose parents are all terminal, in a task where some failed
+--   wait      ends the waits whose time has come
 --   deadline  ends a task that ran too long
 --   grace     cuts off what did not stop when it was asked to: the steps end, their handlers' results will be lost
 -- Locks: the message, all steps of the task, the task.
@@ -35,6 +36,8 @@ begin
   end if;
   if p_kind = 'cascade' then
     select array_agg(c) into v_ready from {schema}.cascade_steps(p_task, v_now) c;
+  elsif p_kind = 'wait' and v_task.ending is null then
+    v_ready := {schema}.expire_waits(p_task, v_now);
   elsif p_kind = 'deadline' and v_task.ending is null and v_task.deadline <= v_now then
     perform {schema}.end_task(p_task, 'failed',
       jsonb_build_object('kind', 'deadline_exceeded', 'message', 'the task was not finished by its deadline ' || v_task.deadline),
@@ -55,7 +58,7 @@ begin
     v_row.task_id := p_task;
     return next v_row;
   end if;
-  if v_ready is not null then
+  if v_ready <> '{}' then
     return query select h.* from {schema}.hand_over(
       array_fill(p_task, array[cardinality(v_ready)]), v_ready, null, null, null, '{}', '{}', 0, v_now, v_now) h;
   end if;
@@ -87,6 +90,7 @@ begin
     {wait:pump_taken}
     if v_internal.kind <> 'run' then
       perform {schema}.enqueue_internal(v_internal.kind, v_internal.task, v_now);
+      return next {schema}.left_internal(cardinality(v_internal.task));
       continue;
     end if;
     select array_agg(s.task_id), array_agg(s.idx), array_agg(u.gen) into v_task, v_idx, v_gen

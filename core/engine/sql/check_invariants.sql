@@ -10,6 +10,7 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
     select s.task_id, s.idx, s.auto,
       (select count(*) from messages m where m.task_id = s.task_id and m.idx = s.idx and m.gen = s.gen) as messages,
       (select count(*) from {schema}.timer t where t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'run') as timers,
+      (select count(*) from {schema}.timer t where t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'wait') as waits,
       (select count(*) from {schema}.hold h where h.task_id = s.task_id and h.idx = s.idx and h.gen = s.gen) as holds
     from chosen k join {schema}.step s on s.task_id = k.task_id
     where s.state = 'ready')
@@ -30,6 +31,10 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
   from ready r
   where not r.auto and r.messages + r.timers + r.holds <> 1
   union all
+  select 'I2', r.task_id, r.idx, format('a step that waits has %s timers, %s holds and %s messages', r.waits, r.holds, r.messages)
+  from ready r
+  where r.auto and (r.messages + r.timers <> 0 or r.holds > 1 or r.waits > 1 or r.holds + r.waits = 0)
+  union all
   select 'I4', e.task_id, e.idx, format('%s done events of run %s', count(*), e.run)
   from chosen k join {schema}.event e on e.task_id = k.task_id and e.kind = 'done'
   group by e.task_id, e.idx, e.run having count(*) > 1
@@ -42,7 +47,7 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
   select 'I5', k.task_id, null, 'a running task that nothing owns'
   from chosen k
   where k.finished_at is null
-    and not exists (select from ready r where r.task_id = k.task_id and r.messages + r.timers + r.holds > 0)
+    and not exists (select from ready r where r.task_id = k.task_id and r.messages + r.timers + r.waits + r.holds > 0)
     and not exists (select from messages m where m.task_id = k.task_id and m.queue_id = 0)
   union all
   select 'I5', k.task_id, null, format('the task is %s and finished_at is %s', k.state, coalesce(k.finished_at::text, 'null'))

@@ -47,10 +47,10 @@ begin
   select v_workflow, p_hash, p_version, p_definition::jsonb, p_input_check::jsonb, p_search, p_on_failure, p_durability, count(*) filter (where s.is_sink)
   from jsonb_to_recordset(p_steps::jsonb) as s(is_sink bool)
   returning revision_id into v_revision;
-  insert into {schema}.workflow_step (revision_id, idx, name, target_id, priority, parents, children, is_sink, auto, max_attempts, timeout_ms)
-  select v_revision, s.idx, s.name, t.target_id, s.priority, s.parents, s.children, s.is_sink, s.auto, s.max_attempts, s.timeout_ms
+  insert into {schema}.workflow_step (revision_id, idx, name, target_id, priority, parents, children, is_sink, auto, max_attempts, timeout_ms, wait)
+  select v_revision, s.idx, s.name, t.target_id, s.priority, s.parents, s.children, s.is_sink, s.auto, s.max_attempts, s.timeout_ms, s.wait
   from jsonb_to_recordset(p_steps::jsonb) as s(idx int, name text, handler text, queue text, priority smallint, parents int[], children int[],
-    is_sink bool, auto bool, max_attempts int, timeout_ms int)
+    is_sink bool, auto bool, max_attempts int, timeout_ms int, wait jsonb)
   left join {schema}.handler h on h.namespace = p_namespace and h.name = s.handler
   left join {schema}.target t on t.handler_id = h.handler_id and t.queue = s.queue;
   update {schema}.workflow w set current_revision = v_revision where w.workflow_id = v_workflow;

@@ -123,12 +123,15 @@ language sql stable as $$
 $$;
 
 -- Moves every waiting step whose parents are all terminal: on to ready, or skipped where a parent failed or none is live; again and
--- again until nothing moves. Answers the steps that became ready. The caller holds all steps of the task.
+-- again until nothing moves. Steps that wait are armed. Answers the steps that became ready and have a handler. The caller holds all
+-- steps of the task and the task.
 create or replace function {schema}.cascade_steps(p_task uuid, p_now timestamptz) returns setof int
 language plpgsql as $$
 declare
   v_idx int[];
+  v_auto int[];
   v_skipped bool;
+  v_armed record;
 begin
   loop
     with moved as (
@@ -136,21 +139,27 @@ begin
         state = (case when s.blocked > 0 or s.live = 0 and s.parents <> '{}' then 'skipped' else 'ready' end)::{schema}.step_state,
         skipped_as = case when s.blocked > 0 then 'blocked' when s.live = 0 and s.parents <> '{}' then 'decision' end,
         finished_at = case when s.blocked > 0 or s.live = 0 and s.parents <> '{}' then p_now end
-      where s.task_id = p_task and s.state = 'waiting' and s.waits = 0 and not s.auto
-      returning s.idx, s.state, s.run, s.attempt, s.skipped_as),
+      where s.task_id = p_task and s.state = 'waiting' and s.waits = 0
+      returning s.idx, s.state, s.run, s.attempt, s.skipped_as, s.auto),
     told as (
       insert into {schema}.event (at, task_id, idx, kind, run, attempt, reason)
       select p_now, p_task, m.idx, m.state::text, m.run, m.attempt, m.skipped_as from moved m)
-    select array_agg(m.idx order by m.idx) filter (where m.state = 'ready'), bool_or(m.state = 'skipped')
-    into v_idx, v_skipped
+    select array_agg(m.idx order by m.idx) filter (where m.state = 'ready' and not m.auto),
+      array_agg(m.idx) filter (where m.state = 'ready' and m.auto), bool_or(m.state = 'skipped')
+    into v_idx, v_auto, v_skipped
     from moved m;
     return query select i from unnest(v_idx) i;
+    if v_auto is not null then
+      v_armed := {schema}.arm_waits(p_task, v_auto, p_now);
+      return query select i from unnest(v_armed.ready) i;
+      v_skipped := v_skipped or v_armed.has_ended;
+    end if;
     exit when v_skipped is not true;
     perform {schema}.recount(p_task);
   end loop;
 end $$;
 
--- Begins the end of a task: waiting steps are cancelled, and so are ready ones that have a hold or a timer (they cannot be running);
+-- Begins the end of a task: waiting steps are cancelled, and so are ready ones that have no handler, a hold or a timer (they cannot be running);
 -- each other ready step becomes a sink and settles or is cancelled by the claim that reads it. With p_stop, running handlers are asked
 -- to stop as well.
 -- The caller holds all its steps and the task.
@@ -167,11 +176,11 @@ begin
   with held as (
     delete from {schema}.hold h where h.task_id = p_task returning h.idx, h.gen),
   timed as (
-    delete from {schema}.timer t where t.task_id = p_task and t.kind = 'run' returning t.idx, t.gen),
+    delete from {schema}.timer t where t.task_id = p_task and t.kind in ('run', 'wait') returning t.idx, t.gen),
   ended as (
     update {schema}.step s set state = 'cancelled', finished_at = p_now
-    where s.task_id = p_task and (s.state = 'waiting' or s.state = 'ready' and exists (
-      select from (select * from held union all select * from timed) x where x.idx = s.idx and x.gen = s.gen))
+    where s.task_id = p_task and (s.state = 'waiting' or s.state = 'ready' and (s.auto or exists (
+      select from (select * from held union all select * from timed) x where x.idx = s.idx and x.gen = s.gen)))
     returning s.idx, s.run, s.attempt)
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor, reason)
   select p_now, p_task, e.idx, 'cancelled', e.run, e.attempt, p_actor, 'the task is ending' from ended e;

@@ -85,7 +85,7 @@ begin
     from new n
     join {schema}.workflow_step w on w.revision_id = n.revision_id
     order by n.ord, w.idx
-    returning task_id, idx, state, gen, priority, target_id),
+    returning task_id, idx, state, gen, priority, target_id, auto and waits = 0 as cascades),
   root as (
     select m.* from made m where m.state = 'ready'),
   told as (
@@ -93,7 +93,7 @@ begin
     select v_now, n.id, null, 'submitted', null, null, p_actor from new n
     union all
     select v_now, m.task_id, m.idx, 'ready', 0, 1, null from root m)
-  select array_agg(r.queue_id) as queue, array_agg(r.priority) as band, array_agg(r.task_id) as task, array_agg(r.idx) as idx,
+  select (select array_agg(distinct m.task_id) from made m where m.cascades) as cascade, array_agg(r.queue_id) as queue, array_agg(r.priority) as band, array_agg(r.task_id) as task, array_agg(r.idx) as idx,
     array_agg(r.gen) as gen, array_agg(r.handler_id) as handler, array_agg(r.run_at) as due, array_agg(r.lease) as lease,
     bool_and(r.queue_id is not null and (r.run_at is null or r.run_at <= v_now + interval '2 seconds')) as is_near
   into v_ready
@@ -113,6 +113,14 @@ begin
   if array_remove(p_deadline, null) <> '{}' then
     insert into {schema}.timer (due_at, task_id, kind)
     select u.deadline, u.id, 'deadline' from unnest(p_ids, p_deadline, v_new) as u(id, deadline, new) where u.new and u.deadline is not null;
+  end if;
+  if v_ready.cascade is not null then
+    -- A first step that calls no handler.
+    perform {schema}.enqueue_internal('cascade', v_ready.cascade, v_now);
+    return next {schema}.left_internal(cardinality(v_ready.cascade));
+    if {schema}.is_test_session() then
+      insert into {schema}.test_task select distinct t from unnest(v_ready.cascade) t on conflict do nothing;
+    end if;
   end if;
   if array_remove(p_skip, null) <> '{}' then
     select array_agg(s.task_id), array_agg(s.idx), array_agg(s.run_at)
@@ -179,6 +187,18 @@ begin
   end if;
 end $$;
 
+-- Says that the internal queue has something.
+create or replace function {schema}.left_internal(p_amount int) returns {schema}.hot_row_v1
+language plpgsql as $$
+declare
+  v_row {schema}.hot_row_v1;
+begin
+  v_row.kind := 'left';
+  v_row.queue_id := 0;
+  v_row.amount := p_amount;
+  return v_row;
+end $$;
+
 -- The declared search fields of an input, as tags.
 create or replace function {schema}.search_tags(p_search text[], p_input text) returns jsonb
 language plpgsql immutable as $$
@@ -229,6 +249,6 @@ begin
   select s.task_id, s.idx, u.run_at
   from unnest(p_ids, p_run_at, p_new) with ordinality as u(id, run_at, new, ord)
   join {schema}.step s on s.task_id = u.id
-  where u.new and s.state = 'ready'
+  where u.new and s.state = 'ready' and not s.auto
   order by u.ord, s.idx;
 end $$;

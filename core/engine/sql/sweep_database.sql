@@ -87,7 +87,7 @@ begin
     select t.timer_id from {schema}.timer t
     left join {schema}.task k on k.task_id = t.task_id
     left join {schema}.step s on s.task_id = t.task_id and s.idx = t.idx
-    where k.finished_at is not null or k.task_id is null or t.kind = 'run' and (s.state is distinct from 'ready' or s.gen <> t.gen)
+    where k.finished_at is not null or k.task_id is null or t.kind in ('run', 'wait') and (s.state is distinct from 'ready' or s.gen <> t.gen)
     order by t.timer_id for update of t skip locked)
   delete from {schema}.timer t using old where t.timer_id = old.timer_id;
   get diagnostics v_total = row_count;

@@ -2,9 +2,10 @@
 //! search a queue.
 
 use tasker_model::state::TaskState;
-use tasker_model::{Error, ErrorKind, Result, TaskId};
+use tasker_model::{Error, ErrorKind, Payload, Result, TaskId, nearest};
 
-use crate::{Engine, retrying, to_error};
+use crate::hot::Reply;
+use crate::{Engine, pgmq, retrying, to_error};
 
 /// What a cancellation found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,5 +36,62 @@ impl Engine {
                 .map_err(|error| to_error("cancelling", error))
         )?;
         if state == "ending" { Ok(CancelReply::Ending) } else { Ok(CancelReply::Ended(state.parse()?)) }
+    }
+
+    /// Sends a signal to a task: the step that waits for it is done, with the payload as its result. Where none waits yet it is kept for
+    /// the one that will. Answers the name of the step that took it.
+    ///
+    /// Fails with `not_found` for an unknown task, `invalid` for a signal that no step of its workflow waits for (the nearest name is
+    /// given) and for a payload that the step's schema does not allow, `conflict` where the task has ended.
+    pub async fn signal(&self, task: TaskId, name: &str, payload: &Payload, actor: &str) -> Result<Option<String>> {
+        let mut conn = self.acquire().await?;
+        let revision: Option<i32> =
+            sqlx::query_scalar(self.statement("select revision_id from {schema}.task where task_id = $1"))
+                .bind(task.0)
+                .fetch_optional(self.on(&mut conn))
+                .await
+                .map_err(|error| to_error("finding the task", error))?;
+        let revision = match revision {
+            Some(revision) => self.revision(&mut conn, revision).await?,
+            None => return Err(crate::queries::no_task(task)),
+        };
+        let signals = || revision.steps.iter().filter_map(|step| step.wait.as_ref()?.signal.as_deref());
+        let waits = || {
+            revision.steps.iter().filter_map(|step| step.wait.as_ref()).filter(|w| w.signal.as_deref() == Some(name))
+        };
+        if waits().next().is_none() {
+            let hint = match nearest(name, signals()) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None if signals().next().is_none() => "; it waits for none".to_owned(),
+                None => format!("; it waits for {}", signals().collect::<Vec<_>>().join(", ")),
+            };
+            let message =
+                format!("no step of workflow {} waits for signal `{name}`{hint}", revision.definition.reference());
+            return Err(Error::new(ErrorKind::Invalid, message).with("signal", name));
+        }
+        for wait in waits() {
+            wait.check_payload(payload.get())?;
+        }
+        let sql = self.statement("select * from {schema}.signal_v1($1, $2, $3, $4)");
+        let rows = retrying!(
+            sqlx::query(sql.clone())
+                .bind(task.0)
+                .bind(name)
+                .bind(payload.get())
+                .bind(actor)
+                .fetch_all(self.on(&mut conn))
+                .await
+                .map_err(|error| to_error("sending a signal", error))
+        )?;
+        let reply = Reply::read(&rows)?;
+        let queues: Vec<i32> = reply.left.iter().map(|(queue, _)| *queue).collect();
+        if !queues.is_empty() {
+            // The step is committed; polling finds it as well.
+            if let Err(error) = pgmq::wake(self, &mut conn, &queues).await {
+                tracing::debug!(%error, "waking workers after a signal");
+            }
+        }
+        let taken_by = reply.taken_by.and_then(|idx| revision.steps.iter().find(|step| step.idx == idx));
+        Ok(taken_by.map(|step| step.name.clone()))
     }
 }

@@ -152,6 +152,8 @@ pub struct Reply {
     pub verdicts: Vec<(usize, Verdict)>,
     /// By position in the batch: the tasks.
     pub submitted: Vec<Submitted>,
+    /// The step that took the signal which this call sent.
+    pub taken_by: Option<i32>,
     /// When the next timer is due.
     pub next_timer: Option<Duration>,
 }
@@ -185,6 +187,7 @@ impl Reply {
                 Err(error) => return Ok(Err(error)),
             },
             "left" => self.left.push((row.try_get("queue_id")?, row.try_get("amount")?)),
+            "signalled" => self.taken_by = row.try_get("idx")?,
             "verdict" => {
                 let ord: i32 = row.try_get("ord")?;
                 let verdict =

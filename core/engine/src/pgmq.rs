@@ -76,15 +76,26 @@ pub async fn publish(engine: &Engine, conn: &mut PgConnection) -> Result<Reply> 
 /// Tells the workers of these queues, in other processes too, that there is something to read. Never inside a hot transaction: NOTIFY
 /// holds a database-wide lock through the commit.
 pub async fn wake(engine: &Engine, conn: &mut PgConnection, queues: &[i32]) -> Result<()> {
-    let channels: Vec<String> = queues.iter().map(|id| engine.schema().queue_channel(*id)).collect();
+    let (mut channels, mut payloads) = (Vec::with_capacity(queues.len()), Vec::with_capacity(queues.len()));
+    for &id in queues {
+        // Nobody listens to the internal queue by itself.
+        let (channel, payload) = if id == 0 {
+            (engine.schema().control_channel(), "internal")
+        } else {
+            (engine.schema().queue_channel(id), "")
+        };
+        channels.push(channel);
+        payloads.push(payload);
+    }
     let sql = if engine.is_pooled() && !conn.is_in_transaction() {
         // The notifier's connection keeps no setting there. A caller's transaction has its own durability.
-        "select set_config('synchronous_commit', 'off', true), pg_notify(c, '') from unnest($1::text[]) as c"
+        "select set_config('synchronous_commit', 'off', true), pg_notify(c, p) from unnest($1::text[], $2::text[]) as u(c, p)"
     } else {
-        "select pg_notify(c, '') from unnest($1::text[]) as c"
+        "select pg_notify(c, p) from unnest($1::text[], $2::text[]) as u(c, p)"
     };
     sqlx::query(sql)
         .bind(&channels)
+        .bind(&payloads)
         .execute(engine.on(conn))
         .await
         .map_err(|error| to_error("waking workers", error))
@@ -100,6 +111,8 @@ pub enum Wakeup {
     Cancel(TaskId),
     /// Queues or handlers were added.
     Queues,
+    /// The engine's own queue has something to read.
+    Internal,
     /// The connection was lost and made anew: anything may have been missed.
     Reconnected,
 }
@@ -135,7 +148,11 @@ impl Wakeups {
             let found = if note.channel() == self.control {
                 match note.payload().split_once(' ') {
                     Some(("cancel", task)) => task.parse().ok().map(Wakeup::Cancel),
-                    _ => (note.payload() == "queues").then_some(Wakeup::Queues),
+                    _ => match note.payload() {
+                        "queues" => Some(Wakeup::Queues),
+                        "internal" => Some(Wakeup::Internal),
+                        _ => None,
+                    },
                 }
             } else {
                 note.channel().strip_prefix(&self.prefix).and_then(|id| id.parse().ok()).map(Wakeup::Queue)

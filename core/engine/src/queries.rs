@@ -19,6 +19,7 @@ pub use events::{EVENTS_LIMIT, EventRow};
 pub use health::{Breach, Facts, UnservedHandler};
 pub use output::TaskEnd;
 pub use queues::QueueRow;
+pub(crate) use tasks::no_task;
 pub use tasks::{TaskFilter, TaskRow};
 pub use workers::{WorkerRow, WorkerState};
 pub use workflows::{RevisionRow, WorkflowDetail, WorkflowRow, WorkflowStepRow};

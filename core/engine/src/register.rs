@@ -4,7 +4,8 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use tasker_model::definition::{Durability, OnFailure};
 use tasker_model::revision::Revision;
-use tasker_model::{Definition, Error, ErrorKind, Payload, Result, WorkflowRef};
+use tasker_model::wait::{Until, Wait};
+use tasker_model::{Definition, Error, ErrorKind, Payload, Result, Source, WorkflowRef};
 
 use crate::{Engine, retrying, to_error};
 
@@ -21,13 +22,15 @@ pub struct Registered {
 struct StepColumns<'a> {
     idx: i32,
     name: &'a str,
-    handler: &'a str,
+    handler: Option<&'a str>,
     queue: &'a str,
     priority: Option<i32>,
     parents: &'a [i32],
     children: &'a [i32],
     is_sink: bool,
     auto: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<serde_json::Value>,
     max_attempts: u32,
     timeout_ms: u64,
 }
@@ -42,13 +45,14 @@ impl Engine {
             .map(|s| StepColumns {
                 idx: s.idx,
                 name: &s.name,
-                handler: &s.handler,
+                handler: s.wait.is_none().then_some(&*s.handler),
                 queue: &s.queue,
                 priority: s.priority.map(tasker_model::definition::Priority::number),
                 parents: &s.parents,
                 children: &s.children,
                 is_sink: s.is_sink,
-                auto: false,
+                auto: s.wait.is_some(),
+                wait: s.wait.as_ref().map(|wait| wait_column(revision, wait)),
                 max_attempts: s.retry.max_attempts,
                 timeout_ms: s.timeout_ms,
             })
@@ -63,6 +67,9 @@ impl Engine {
         let mut conn = self.open().await?;
         if revision.steps.iter().any(|step| !step.routes.is_empty()) {
             self.require(&mut conn, "decide_step", "decisions").await?;
+        }
+        if revision.steps.iter().any(|step| step.wait.is_some()) {
+            self.require(&mut conn, "signal_v1", "waits").await?;
         }
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
@@ -172,4 +179,32 @@ impl Engine {
             .await
             .map_err(|error| to_error("activating a revision", error))
     }
+}
+
+/// What SQL needs to know of a wait.
+fn wait_column(revision: &Revision, wait: &Wait) -> serde_json::Value {
+    let mut column = serde_json::Map::new();
+    let mut set = |key: &str, value: serde_json::Value| column.insert(key.to_owned(), value);
+    if let Some(ms) = wait.for_ms {
+        set("for_ms", ms.into());
+    }
+    match &wait.until {
+        Some(until @ Until::Time(_)) => drop(set("until", until.to_string().into())),
+        Some(Until::Value(Source::Input { path })) => drop(set("until_input", path.clone().into())),
+        Some(Until::Value(Source::Step { step, path })) => {
+            set("until_step", revision.step_by_name(step).map(|step| step.idx).into());
+            set("until_path", path.clone().into());
+        }
+        None => {}
+    }
+    if let Some(signal) = &wait.signal {
+        set("signal", signal.as_str().into());
+    }
+    if let Some(ms) = wait.timeout_ms {
+        set("timeout_ms", ms.into());
+    }
+    if let Some(default) = &wait.default {
+        set("default", default.clone());
+    }
+    column.into()
 }

@@ -16,7 +16,7 @@ const LEASE: Duration = Duration::from_secs(30);
 pub struct InternalMessage {
     msg_id: i64,
     read_ct: i32,
-    /// `cascade`, `deadline` or `grace`.
+    /// `cascade`, `wait`, `deadline` or `grace`.
     pub kind: String,
     /// The task it is about.
     pub task_id: TaskId,

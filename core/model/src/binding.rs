@@ -27,6 +27,9 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
     for step in &definition.steps {
         let at = format!("steps.{}", step.name);
         result_paths(&mut problems, definition, signatures, step);
+        if step.wait.is_some() {
+            continue;
+        }
         let Some(signature) = signatures.get(&step.call) else {
             let handlers = signatures.handlers.iter().map(|signature| signature.handler.as_str());
             problems.push(
@@ -203,7 +206,10 @@ fn result_paths(
         let Source::Step { step: producer, path } = source else {
             continue;
         };
-        let result = definition.step(producer).and_then(|producer| signatures.get(&producer.call)?.result.as_ref());
+        let result = definition.step(producer).and_then(|producer| match &producer.wait {
+            Some(wait) => wait.payload.as_ref(),
+            None => signatures.get(&producer.call)?.result.as_ref(),
+        });
         let Some(Found::Nothing { segment, fields }) = result.map(|schema| schema::look_up(schema, path)) else {
             continue;
         };

@@ -16,6 +16,8 @@ use crate::{
     source::{CTX, INPUT, Source},
 };
 
+mod wait;
+
 /// Reports everything that is wrong with a definition; returns its graph if nothing is.
 pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
     let mut problems = Vec::new();
@@ -144,7 +146,9 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
             .on_key(),
         );
     }
-    if let Err(error) = check_handler_name(&step.call) {
+    if step.wait.is_some() {
+        wait::check(problems, definition, &at, step);
+    } else if let Err(error) = check_handler_name(&step.call) {
         problems.push(Diagnostic::error(Code::BadName, format!("{at}.call"), error.message));
     }
     name(problems, &format!("{at}.queue"), "queue", &step.queue);

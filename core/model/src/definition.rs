@@ -10,7 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{id::DEFAULT_NAMESPACE, id::WorkflowRef, retry::Retry, source::Source};
+use crate::{
+    id::DEFAULT_NAMESPACE,
+    id::WorkflowRef,
+    retry::Retry,
+    source::Source,
+    wait::{Until, Wait},
+};
 
 mod form;
 mod yaml;
@@ -117,8 +123,12 @@ pub struct StepDefinition {
     /// The step's name.
     #[serde(skip)]
     pub name: String,
-    /// The handler's name.
+    /// The handler's name; empty for a step that waits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub call: String,
+    /// What it waits for, in place of a handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
     /// Where the parameters' values come from; a source in a step is an edge.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub with: BTreeMap<String, Source>,
@@ -213,6 +223,7 @@ impl StepDefinition {
         Self {
             name: name.into(),
             call: call.into(),
+            wait: None,
             with: BTreeMap::new(),
             after: Vec::new(),
             routes: Vec::new(),
@@ -224,9 +235,22 @@ impl StepDefinition {
         }
     }
 
+    /// Starts a step that calls no handler and waits.
+    pub fn waiting(name: impl Into<String>, wait: Wait) -> Self {
+        Self { wait: Some(wait), ..Self::new(name, "") }
+    }
+
+    /// Returns the step whose result says until when this one waits.
+    pub(crate) fn until_step(&self) -> Option<&str> {
+        match self.wait.as_ref()?.until.as_ref()? {
+            Until::Value(source) => source.step_name(),
+            Until::Time(_) => None,
+        }
+    }
+
     /// Returns the names of the steps that this one depends on, sorted, each once.
     pub fn dependencies(&self) -> Vec<&str> {
-        let sources = self.with.values().filter_map(Source::step_name);
+        let sources = self.with.values().filter_map(Source::step_name).chain(self.until_step());
         let mut names: Vec<&str> = sources.chain(self.after.iter().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();

@@ -94,7 +94,8 @@ fn mentions(definition: &Definition, at: usize) -> impl Iterator<Item = (String,
         .filter_map(|(param, source)| Some((format!("steps.{}.with.{param}", step.name), source.step_name()?)));
     let after =
         step.after.iter().enumerate().map(|(at, name)| (format!("steps.{}.after.{at}", step.name), name.as_str()));
-    with.chain(after)
+    let until = step.until_step().map(|name| (format!("steps.{}.wait.until", step.name), name));
+    with.chain(after).chain(until)
 }
 
 /// Reports each set of steps that wait for each other, at the first mention that closes it.

@@ -41,6 +41,7 @@ mod schema;
 pub mod signature;
 pub mod source;
 pub mod state;
+pub mod wait;
 
 pub use definition::{Definition, Durability, OnFailure, Priority, StepDefinition};
 pub use diagnostic::{Diagnostic, Report, Severity, nearest};

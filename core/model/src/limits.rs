@@ -45,5 +45,7 @@ pub const ATTEMPTS: u32 = 1_000;
 pub const NEAR_FUTURE: Duration = Duration::from_secs(2);
 /// The longest delay anything may ask for: a date beyond it is a mistake of units.
 pub const LONGEST_DELAY: Duration = Duration::from_hours(8784);
+/// The longest that a step may wait for a time or a signal: twenty years, beyond which a unit was mistaken.
+pub const LONGEST_WAIT: Duration = Duration::from_hours(20 * 8766);
 /// How long a cancelled handler may take to notice before its step is taken away.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);

@@ -16,10 +16,11 @@ use crate::{
     retry::Retry,
     schema,
     source::Source,
+    wait::Wait,
 };
 
 /// How many places of a wrong input are told in full; more would bury the first.
-const SHOWN_PLACES: usize = 20;
+pub(crate) const SHOWN_PLACES: usize = 20;
 /// How much of one complaint is told: it may quote the value, which may be large.
 const SHOWN_CHARS: usize = 300;
 
@@ -44,8 +45,10 @@ pub struct RevisionStep {
     pub idx: i32,
     /// Its name.
     pub name: String,
-    /// The handler that it calls.
+    /// The handler that it calls; empty where it waits.
     pub handler: String,
+    /// What it waits for, in place of a handler.
+    pub wait: Option<Wait>,
     /// The queue it waits in.
     pub queue: String,
     /// Its own priority, if it has one.
@@ -102,6 +105,7 @@ impl Revision {
                 idx: i32::try_from(at).ok()?,
                 name: name.clone(),
                 handler: step.call.clone(),
+                wait: step.wait.clone(),
                 queue: step.queue.clone(),
                 priority: step.priority,
                 retry: step.retry,

@@ -70,7 +70,7 @@ pub use connect::Builder;
 pub use error::{ResultExt, StepError};
 pub use handle::Tasker;
 pub use step::{
-    Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success,
+    Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success, Wait,
 };
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};

@@ -35,6 +35,7 @@ mod extract;
 mod function;
 mod outcome;
 mod state;
+mod wait;
 
 pub use builder::{IntoRetry, IntoStep, Ready, Step, StepNames};
 pub use checkpoint::SaveCheckpoint;
@@ -47,6 +48,7 @@ pub(crate) use function::Body;
 pub use function::StepFunction;
 pub use outcome::{Decision, Fallible, IntoOutcome, Plain, Settled, Stated, Success};
 pub(crate) use state::States;
+pub use wait::Wait;
 
 #[doc(hidden)]
 pub use definition::{HasSchema, NoSchema, SchemaOf};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tasker_engine::CancelReply;
 use tasker_engine::queries::{EventRow, StepRow, TaskDetail, TaskRow};
@@ -102,6 +103,15 @@ impl Task {
     /// Cancels it: nothing more starts, and running steps are asked to stop. Idempotent; the reason goes into its history.
     pub async fn cancel(&self, reason: &str) -> Result<CancelReply> {
         self.runtime.engine.cancel(self.id, ACTOR, reason).await
+    }
+
+    /// Sends it a signal: the step that waits for it is done, with the payload as its result. Where none waits yet it is kept for the one
+    /// that will. Answers the name of the step that took it.
+    ///
+    /// Fails with `invalid` for a signal that no step of its workflow waits for and for a payload that the step's schema does not allow,
+    /// with `conflict` where the task has ended.
+    pub async fn signal(&self, name: &str, payload: &impl Serialize) -> Result<Option<String>> {
+        self.runtime.engine.signal(self.id, name, &Payload::from_value(payload)?, ACTOR).await
     }
 
     async fn row(&self) -> Result<TaskRow> {

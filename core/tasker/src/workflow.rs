@@ -5,11 +5,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use tasker_model::binding::bind_code_first;
 use tasker_model::{
-    Definition, Durability, Error, ErrorKind, OnFailure, Result, Revision, Signature, Signatures, WorkflowRef,
+    Definition, Durability, Error, ErrorKind, OnFailure, Result, Revision, Signature, Signatures, StepDefinition,
+    WorkflowRef,
 };
 
 use crate::home::Home;
-use crate::step::{IntoStep, Step, StepFunction};
+use crate::step::{IntoStep, Step, StepFunction, Wait};
 
 /// A workflow. Cheap to clone; the clones of one that was given to a [`Tasker`](crate::Tasker) can all submit.
 ///
@@ -37,6 +38,8 @@ use crate::step::{IntoStep, Step, StepFunction};
 pub struct Workflow {
     definition: Definition,
     steps: Vec<Step>,
+    /// Steps that wait, each with the number of steps that stand before it.
+    waits: Vec<(usize, Result<StepDefinition, Vec<String>>)>,
     /// From YAML: the definition has its steps, and they call handlers by name.
     is_complete: bool,
     home: Home,
@@ -45,7 +48,13 @@ pub struct Workflow {
 impl Workflow {
     /// Starts a workflow without steps in the namespace `default`.
     pub fn new(name: &str) -> Self {
-        Self { definition: Definition::new(name), steps: Vec::new(), is_complete: false, home: Home::default() }
+        Self {
+            definition: Definition::new(name),
+            steps: Vec::new(),
+            waits: Vec::new(),
+            is_complete: false,
+            home: Home::default(),
+        }
     }
 
     /// Reads a workflow from YAML; the steps' `call`s are handlers given with [`Tasker::handler`](crate::Tasker::handler), or those
@@ -54,7 +63,7 @@ impl Workflow {
         let definition = tasker_model::parse::parse(text, file).map_err(|report| {
             Error::new(ErrorKind::Invalid, format!("{file} is no workflow:\n{}", report.render(false)))
         })?;
-        Ok(Self { definition, steps: Vec::new(), is_complete: true, home: Home::default() })
+        Ok(Self { definition, steps: Vec::new(), waits: Vec::new(), is_complete: true, home: Home::default() })
     }
 
     /// Names its namespace.
@@ -110,6 +119,12 @@ impl Workflow {
         self
     }
 
+    /// Adds a step that calls no function and waits, for a time or a signal.
+    pub fn wait(mut self, name: &str, wait: Wait) -> Self {
+        self.waits.push((self.steps.len(), wait.define(name)));
+        self
+    }
+
     /// Adds a step that is any async function or closure of extractors.
     ///
     /// ```
@@ -133,16 +148,24 @@ impl Workflow {
         let mut definition = self.definition.clone();
         let mut problems = Vec::new();
         if !self.is_complete {
-            for step in &self.steps {
-                match step.define(&definition.name) {
-                    Ok(step) => definition.steps.push(step),
-                    Err(more) => problems.extend(more),
+            let mut waits = self.waits.iter().peekable();
+            for at in 0..=self.steps.len() {
+                let here = std::iter::from_fn(|| waits.next_if(|(before, _)| *before == at));
+                let mut steps: Vec<_> = here.map(|(_, wait)| wait.clone()).collect();
+                steps.extend(self.steps.get(at).map(|step| step.define(&definition.name)));
+                for step in steps {
+                    match step {
+                        Ok(step) => definition.steps.push(step),
+                        Err(more) => problems.extend(more),
+                    }
                 }
             }
             let diagnostics = bind_code_first(&mut definition, &Signatures { handlers: self.signatures() });
             problems.extend(diagnostics.iter().map(ToString::to_string));
-        } else if !self.steps.is_empty() {
-            problems.push("the steps of a workflow from YAML stand in the YAML; remove `.step(..)`".to_owned());
+        } else if !self.steps.is_empty() || !self.waits.is_empty() {
+            problems.push(
+                "the steps of a workflow from YAML stand in the YAML; remove `.step(..)` and `.wait(..)`".to_owned(),
+            );
         }
         let compiled = Revision::compile(definition);
         if let Err(diagnostics) = &compiled {

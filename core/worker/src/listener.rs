@@ -52,6 +52,7 @@ async fn listen(process: &Arc<Process>) -> Result<()> {
         match wakeups.next().await? {
             Wakeup::Queue(_) => process.pace.wake(),
             Wakeup::Cancel(task) => process.leases.cancel_task(task),
+            Wakeup::Internal => process.pace.internal(),
             Wakeup::Queues | Wakeup::Reconnected => {
                 wakeups.add(&process.engine, &serve_again(process).await?).await?;
                 process.pace.wake();

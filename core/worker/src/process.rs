@@ -216,6 +216,10 @@ impl Process {
         let free = if is_draining { 0 } else { i64::try_from(self.slots.free()).unwrap_or(i64::MAX) };
         let mut is_ours = false;
         for (queue, amount) in left {
+            if *queue == 0 && !is_draining {
+                self.pace.internal();
+                continue;
+            }
             let serves = queues.contains(queue);
             is_ours |= serves;
             if !serves || *amount > free {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use tasker_model::wait::Wait;
 use tasker_model::{Definition, Error, ErrorKind, Graph};
 
 use crate::args::GraphFormat;
@@ -20,7 +21,10 @@ pub(super) struct Drawing {
 #[derive(Debug, Serialize)]
 struct Node {
     name: String,
+    /// Empty where it waits.
     handler: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<String>,
     /// The number of edges on the longest way to it.
     level: usize,
     parents: Vec<Edge>,
@@ -55,7 +59,13 @@ impl Drawing {
                     .map(|(param, source)| format!("{param} = {source}"))
                     .collect(),
             });
-            Some(Node { name: name.clone(), handler: step.call.clone(), level: *level, parents: parents.collect() })
+            Some(Node {
+                name: name.clone(),
+                handler: step.call.clone(),
+                wait: step.wait.as_ref().map(Wait::summary),
+                level: *level,
+                parents: parents.collect(),
+            })
         };
         Ok(Self {
             workflow: definition.reference().to_string(),
@@ -103,6 +113,9 @@ impl Drawing {
             if !parents.is_empty() {
                 let _ = write!(text, "   ← {}", parents.join(", "));
             }
+            if let Some(wait) = &step.wait {
+                let _ = write!(text, "   ({wait})");
+            }
             text.truncate(text.trim_end().len());
             text.push('\n');
         }
@@ -112,7 +125,8 @@ impl Drawing {
     fn mermaid(&self) -> String {
         let mut text = String::from("flowchart TD\n");
         for step in &self.steps {
-            let _ = writeln!(text, "  {0}[\"{0}\"]", step.name);
+            let (open, close) = if step.wait.is_some() { ("([", "])") } else { ("[", "]") };
+            let _ = writeln!(text, "  {0}{open}\"{0}\"{close}", step.name);
         }
         for (step, edge) in self.edges() {
             let (label, arrow) = (edge.label(), if edge.data.is_empty() { "-.->" } else { "-->" });
@@ -125,7 +139,8 @@ impl Drawing {
     fn dot(&self) -> String {
         let mut text = format!("digraph \"{}\" {{\n  node [shape=box];\n", self.workflow);
         for step in &self.steps {
-            let _ = writeln!(text, "  \"{}\";", step.name);
+            let shape = if step.wait.is_some() { " [style=rounded]" } else { "" };
+            let _ = writeln!(text, "  \"{}\"{shape};", step.name);
         }
         for (step, edge) in self.edges() {
             let mut style: Vec<String> = Vec::new();

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::tree::Tree;
 use super::{Context, submit, watch};
-use crate::args::{CancelArgs, ListArgs, StateName, TaskCommand};
+use crate::args::{CancelArgs, ListArgs, SignalArgs, StateName, TaskCommand};
 use crate::config;
 use crate::failure::{Failure, Outcome};
-use crate::input::read_tags;
+use crate::input::{read_payload, read_tags};
 use crate::output::{elapsed, error_message, or_dash, plain, precise_time, shorten, table, talk, time};
 use crate::when;
 
@@ -45,6 +45,7 @@ pub(super) async fn run(context: &Context, command: TaskCommand) -> Outcome {
             wait(context, &engine, task, timeout).await
         }
         TaskCommand::Cancel(args) => cancel(context, args).await,
+        TaskCommand::Signal(args) => signal(context, args).await,
         TaskCommand::Events(args) => {
             let (engine, task) = find(context, &args.task).await?;
             let events = all_events(&engine, task).await?;
@@ -241,6 +242,19 @@ pub(super) fn ended(row: &TaskRow) -> Outcome {
     let why = row.error.as_ref().map(error_message).unwrap_or_default();
     talk(format!("task {} is {}: {why}", row.task_id, row.state));
     Err(Failure::Told(TASK_FAILED))
+}
+
+pub(super) async fn signal(context: &Context, args: SignalArgs) -> Outcome {
+    let payload = read_payload(args.payload.as_deref())?;
+    let (engine, task) = find(context, &args.task).await?;
+    let actor = args.actor.or_else(config::user).unwrap_or_else(|| "cli".to_owned());
+    let taken_by = engine.signal(task, &args.name, &payload, &actor).await?;
+    let value = json!({ "task_id": task, "signal": args.name, "taken_by": taken_by });
+    context.output.show(&value, |_| match &taken_by {
+        Some(step) => format!("step {step} of task {task} took signal {}", args.name),
+        None => format!("task {task} keeps signal {} for the step that will wait for it", args.name),
+    });
+    Ok(())
 }
 
 async fn cancel(context: &Context, args: CancelArgs) -> Outcome {

@@ -123,7 +123,10 @@ impl Tree {
                 words.push(format!("{attempt} in {}", due.unwrap_or_default()));
                 words.extend(error);
             }
-            StepDisplay::Held => words.push(held(step)),
+            StepDisplay::Held => {
+                words.push(held(step));
+                words.extend(due.map(|due| format!("{due} left")));
+            }
             StepDisplay::Done => {
                 words.extend(ran);
                 if step.attempt > 1 {
@@ -165,7 +168,7 @@ fn held(step: &StepRow) -> String {
         }
         Some("paused") => "paused".to_owned(),
         Some("limit") => "waits for its limit".to_owned(),
-        Some("signal") => "waits for a signal".to_owned(),
+        Some("signal") => format!("waits for signal {}", step.signal.as_deref().unwrap_or_default()),
         Some("child") => "waits for its child task".to_owned(),
         other => format!("held: {}", other.unwrap_or_default()),
     }
@@ -196,6 +199,7 @@ pub(super) mod tests {
             display,
             due_at: None,
             held: None,
+            signal: None,
             skipped_as: None,
             run: 0,
             attempt: 1,

@@ -54,6 +54,8 @@ pub struct StepRow {
     pub due_at: Option<DateTime<Utc>>,
     /// Why it is held: `no_handler, paused, limit, signal, child`.
     pub held: Option<String>,
+    /// The signal that it waits for, or that it waited for.
+    pub signal: Option<String>,
     /// Why it was skipped: `operator, blocked, decision`.
     pub skipped_as: Option<String>,
     /// Counts its runs: 0, more after a retry from here.
@@ -226,6 +228,7 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
             display: StepDisplay::Waiting,
             due_at: row.try_get("due_at")?,
             held,
+            signal: row.try_get("signal")?,
             skipped_as: row.try_get("skipped_as")?,
             run: row.try_get("run")?,
             attempt: row.try_get("attempt")?,

@@ -11,7 +11,7 @@ with last as (
 select s.idx, coalesce(s.name, d.name) as name, s.state::text as state, s.skipped_as, s.gen, s.run, s.attempt, s.priority, s.parents,
   s.result::text as result, s.error::text as error, s.checkpoint::text as checkpoint, s.finished_at,
   d.max_attempts, d.timeout_ms, g.queue, g.queue_id, h.name as handler,
-  o.reason as held, t.due_at, l.started_at as lease_started_at, lw.name as lease_worker,
+  case when s.auto then s.item->>'signal' end as signal, o.reason as held, t.due_at, l.started_at as lease_started_at, lw.name as lease_worker,
   last.at as last_at, last.duration_ms, ew.name as last_worker
 from {schema}.task k
 join {schema}.step s on s.task_id = k.task_id
@@ -19,7 +19,7 @@ left join {schema}.workflow_step d on d.revision_id = k.revision_id and d.idx = 
 left join {schema}.target g on g.target_id = s.target_id
 left join {schema}.handler h on h.handler_id = g.handler_id
 left join {schema}.hold o on o.task_id = s.task_id and o.idx = s.idx and o.gen = s.gen
-left join {schema}.timer t on t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'run'
+left join {schema}.timer t on t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind in ('run', 'wait')
 left join last on last.idx = s.idx
 -- What the last heartbeat said is old news where the attempt has ended since.
 left join lateral (

@@ -160,7 +160,7 @@ impl Engine {
     }
 }
 
-pub(super) fn no_task(task: TaskId) -> Error {
+pub(crate) fn no_task(task: TaskId) -> Error {
     Error::new(ErrorKind::NotFound, format!("task {task} does not exist; see the tasks with: tasker task list"))
 }
 

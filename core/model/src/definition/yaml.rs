@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 use super::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Definition, Durability, OnFailure, StepDefinition};
-use crate::{duration::format_duration, id::DEFAULT_NAMESPACE, retry::Retry};
+use crate::{duration::format_duration, id::DEFAULT_NAMESPACE, retry::Retry, wait::Wait};
 
 pub(super) fn write(definition: &Definition) -> String {
     let mut lines = vec![format!("name: {}", scalar(&definition.name))];
@@ -39,7 +39,13 @@ pub(super) fn write(definition: &Definition) -> String {
 }
 
 fn step_line(step: &StepDefinition) -> String {
-    let mut entries = vec![("call", scalar(&step.call))];
+    let mut entries = Vec::new();
+    if !step.call.is_empty() {
+        entries.push(("call", scalar(&step.call)));
+    }
+    if let Some(wait) = &step.wait {
+        entries.push(("wait", self::wait(wait)));
+    }
     if !step.with.is_empty() {
         let with =
             step.with.iter().map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
@@ -67,6 +73,18 @@ fn step_line(step: &StepDefinition) -> String {
         entries.push(("config", flow(config)));
     }
     braces(&entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>())
+}
+
+fn wait(wait: &Wait) -> String {
+    let entries = [
+        wait.for_ms.map(|ms| format!("for: {}", format_duration(ms))),
+        wait.until.as_ref().map(|until| format!("until: {}", scalar(&until.to_string()))),
+        wait.signal.as_ref().map(|signal| format!("signal: {}", scalar(signal))),
+        wait.payload.as_ref().map(|payload| format!("payload: {}", flow(payload))),
+        wait.timeout_ms.map(|ms| format!("timeout: {}", format_duration(ms))),
+        wait.default.as_ref().map(|default| format!("default: {}", flow(default))),
+    ];
+    braces(&entries.into_iter().flatten().collect::<Vec<_>>())
 }
 
 fn retry(retry: &Retry) -> String {

@@ -66,6 +66,8 @@ codes! {
     Cycle = "TSK0122", "a cycle";
     /// A decision's route that is no child of it.
     BadRoute = "TSK0123", "a route that does not follow its decision";
+    /// A wait that says nothing, too much, or what only a handler has.
+    BadWait = "TSK0124", "a wait that cannot be kept";
     /// A handler that nobody has.
     UnknownHandler = "TSK0130", "unknown handler";
     /// A parameter that the handler does not have.

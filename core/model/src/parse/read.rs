@@ -44,7 +44,7 @@ pub(super) struct Reader {
     pub(super) problems: Vec<Diagnostic>,
     /// The key, if it has one, and the value of each place.
     pub(super) places: HashMap<String, (Option<Place>, Place)>,
-    reported: HashSet<String>,
+    pub(super) reported: HashSet<String>,
 }
 
 impl Reader {

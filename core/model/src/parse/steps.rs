@@ -13,9 +13,12 @@ use crate::{
     duration::parse_duration,
     retry::{Backoff, Retry},
     source::Source,
+    wait::{Until, Wait},
 };
 
-const STEP_KEYS: [&str; 9] = ["call", "with", "after", "routes", "retry", "timeout", "queue", "priority", "config"];
+const STEP_KEYS: [&str; 10] =
+    ["call", "wait", "with", "after", "routes", "retry", "timeout", "queue", "priority", "config"];
+const WAIT_KEYS: [&str; 6] = ["for", "until", "signal", "payload", "timeout", "default"];
 const RETRY_KEYS: [&str; 5] = ["attempts", "backoff", "base", "cap", "jitter"];
 
 impl Reader {
@@ -38,17 +41,20 @@ impl Reader {
             return step;
         };
         let call = below(&at, "call");
-        self.required(
-            &entries,
-            "call",
-            &call,
-            name.place,
-            &format!("step `{}` needs a `call`: the handler's name", name.text),
-        );
+        if !entries.iter().any(|(key, _)| key.text == "wait") {
+            self.required(
+                &entries,
+                "call",
+                &call,
+                name.place,
+                &format!("step `{}` needs a `call`: the handler's name", name.text),
+            );
+        }
         for (key, node) in entries {
             let at = below(&at, &key.text);
             match key.text.as_str() {
                 "call" => step.call = self.text(node, &at, "a handler's name").unwrap_or_default(),
+                "wait" => step.wait = Some(self.wait(node, &at)),
                 "with" => self.with(&mut step, node, &at),
                 "after" => step.after = self.texts(node, &at, "a step's name", "after: [charge]"),
                 "routes" => step.routes = self.texts(node, &at, "a step's name", "routes: [review, approve]"),
@@ -86,6 +92,38 @@ impl Reader {
                 );
             }
         }
+    }
+
+    fn wait(&mut self, node: &Node, wait_at: &str) -> Wait {
+        let mut wait = Wait::default();
+        let help = "write `wait: { for: 1h }`, `wait: { until: input.pickup_at }` or `wait: { signal: approval, timeout: 3d }`";
+        for (key, node) in self.entries(node, wait_at, "what to wait for", help).unwrap_or_default() {
+            let at = below(wait_at, &key.text);
+            match key.text.as_str() {
+                "for" => wait.for_ms = self.duration(node, &at),
+                "until" => {
+                    let text = self.text(node, &at, "a time or where it stands").unwrap_or_default();
+                    match text.parse::<Until>() {
+                        Ok(until) => wait.until = Some(until),
+                        Err(_) if text.is_empty() => {}
+                        Err(error) => {
+                            self.report(node.place, Diagnostic::error(Code::BadWait, &at, error.message));
+                            // That it then waits for nothing is no mistake of its own.
+                            self.reported.insert(wait_at.to_owned());
+                        }
+                    }
+                }
+                "signal" => wait.signal = self.text(node, &at, "the signal's name"),
+                "payload" => wait.payload = self.value(node, &at).filter(|schema| !schema.is_null()),
+                "timeout" => wait.timeout_ms = self.duration(node, &at),
+                "default" => wait.default = self.value(node, &at),
+                _ => {
+                    self.unknown_key(key, &at, "a wait", &WAIT_KEYS);
+                    self.reported.insert(wait_at.to_owned());
+                }
+            }
+        }
+        wait
     }
 
     fn retry(&mut self, node: &Node, at: &str) -> Retry {

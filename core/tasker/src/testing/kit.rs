@@ -169,8 +169,12 @@ impl TestTasker {
             lease: super::drive::LEASE,
         };
         let worker_id = engine.start_worker(&worker).await?;
-        let mut names: Vec<(String, String)> =
-            revision.steps.iter().map(|step| (revision.definition.namespace.clone(), step.handler.clone())).collect();
+        let mut names: Vec<(String, String)> = revision
+            .steps
+            .iter()
+            .filter(|step| step.wait.is_none())
+            .map(|step| (revision.definition.namespace.clone(), step.handler.clone()))
+            .collect();
         names.sort();
         names.dedup();
         let announced = engine.announce(worker_id, "rust", &names).await?;
