@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test bench demo lint fmt
+.PHONY: help setup build test scenarios bench demo lint fmt
 
 # Started by itself, not by `cargo run`: what that sets for its child would have cargo build half of the dependencies again.
 WITH_SERVICES = "$(or $(CARGO_TARGET_DIR),target)/debug/with-services"
@@ -16,6 +16,10 @@ build: setup ## Build everything
 
 test: build ## Run every test, on one throw-away PostgreSQL
 	$(WITH_SERVICES) scripts/test.sh
+
+scenarios: setup ## Run the workflows of tests/scenarios and compare how they end; ONLY=part of a name
+	cargo build --package tasker-testkit --bins
+	SCENARIO="$(ONLY)" $(WITH_SERVICES) cargo test --quiet --package tasker-scenarios -- --nocapture
 
 bench: setup ## Measure: all, or ONLY=name; GROWTH=full, IDLE_SECONDS, BENCH_QUICK (see benches/RESULTS.md)
 	cargo run --release --package tasker-bench -- $(ONLY)

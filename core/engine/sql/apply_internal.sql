@@ -57,6 +57,13 @@ begin
     v_row.kind := 'finished';
     v_row.task_id := p_task;
     return next v_row;
+    return;
+  end if;
+  -- What began to wait here may be due before this process looks at the timers by itself.
+  select 'next', greatest(ceil(extract(epoch from min(t.due_at) - v_now) * 1000), 0)::bigint into v_row.kind, v_row.amount
+  from {schema}.timer t where t.task_id = p_task and t.kind = 'wait';
+  if v_row.amount is not null then
+    return next v_row;
   end if;
   if v_ready <> '{}' then
     return query select h.* from {schema}.hand_over(
@@ -90,7 +97,10 @@ begin
     {wait:pump_taken}
     if v_internal.kind <> 'run' then
       perform {schema}.enqueue_internal(v_internal.kind, v_internal.task, v_now);
-      return next {schema}.left_internal(cardinality(v_internal.task));
+      v_row.kind := 'left';
+      v_row.queue_id := 0;
+      v_row.amount := cardinality(v_internal.task);
+      return next v_row;
       continue;
     end if;
     select array_agg(s.task_id), array_agg(s.idx), array_agg(u.gen) into v_task, v_idx, v_gen
@@ -101,6 +111,7 @@ begin
       {wait:pump_sent}
     end if;
   end loop;
+  v_row := null;
   select 'next', ceil(extract(epoch from greatest(m.due_at, v_now) - v_now) * 1000)::bigint into v_row.kind, v_row.amount
   from (
     select min(t.due_at) as due_at from {schema}.timer t

@@ -18,6 +18,7 @@ declare
   v_idx int[];
   v_due timestamptz[];
   v_sent record;
+  v_id uuid;
 begin
   -- Whether any is given is asked with functions, not with queries: those are run in a fraction of the time.
   if array_remove(p_key, null) <> '{}' then
@@ -115,9 +116,11 @@ begin
     select u.deadline, u.id, 'deadline' from unnest(p_ids, p_deadline, v_new) as u(id, deadline, new) where u.new and u.deadline is not null;
   end if;
   if v_ready.cascade is not null then
-    -- A first step that calls no handler.
-    perform {schema}.enqueue_internal('cascade', v_ready.cascade, v_now);
-    return next {schema}.left_internal(cardinality(v_ready.cascade));
+    -- First steps that call no handler begin to wait. All rows are this transaction's own.
+    foreach v_id in array v_ready.cascade loop
+      perform {schema}.cascade_steps(v_id, v_now);
+      perform {schema}.finish_if_done(v_id, v_now);
+    end loop;
     if {schema}.is_test_session() then
       insert into {schema}.test_task select distinct t from unnest(v_ready.cascade) t on conflict do nothing;
     end if;
@@ -185,18 +188,6 @@ begin
       return next v_row;
     end loop;
   end if;
-end $$;
-
--- Says that the internal queue has something.
-create or replace function {schema}.left_internal(p_amount int) returns {schema}.hot_row_v1
-language plpgsql as $$
-declare
-  v_row {schema}.hot_row_v1;
-begin
-  v_row.kind := 'left';
-  v_row.queue_id := 0;
-  v_row.amount := p_amount;
-  return v_row;
 end $$;
 
 -- The declared search fields of an input, as tags.

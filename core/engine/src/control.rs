@@ -1,6 +1,7 @@
 //! Operator verbs. They take the locks of all the task's steps and of the task, raise `gen` where a step must run anew, and never
 //! search a queue.
 
+use sqlx::PgConnection;
 use tasker_model::state::TaskState;
 use tasker_model::{Error, ErrorKind, Payload, Result, TaskId, nearest};
 
@@ -45,14 +46,26 @@ impl Engine {
     /// given) and for a payload that the step's schema does not allow, `conflict` where the task has ended.
     pub async fn signal(&self, task: TaskId, name: &str, payload: &Payload, actor: &str) -> Result<Option<String>> {
         let mut conn = self.acquire().await?;
+        self.signal_on(&mut conn, task, name, payload, actor).await
+    }
+
+    /// The same on the caller's connection, in its transaction if it has begun one.
+    pub async fn signal_on(
+        &self,
+        conn: &mut PgConnection,
+        task: TaskId,
+        name: &str,
+        payload: &Payload,
+        actor: &str,
+    ) -> Result<Option<String>> {
         let revision: Option<i32> =
             sqlx::query_scalar(self.statement("select revision_id from {schema}.task where task_id = $1"))
                 .bind(task.0)
-                .fetch_optional(self.on(&mut conn))
+                .fetch_optional(self.on(conn))
                 .await
                 .map_err(|error| to_error("finding the task", error))?;
         let revision = match revision {
-            Some(revision) => self.revision(&mut conn, revision).await?,
+            Some(revision) => self.revision(conn, revision).await?,
             None => return Err(crate::queries::no_task(task)),
         };
         let signals = || revision.steps.iter().filter_map(|step| step.wait.as_ref()?.signal.as_deref());
@@ -79,7 +92,7 @@ impl Engine {
                 .bind(name)
                 .bind(payload.get())
                 .bind(actor)
-                .fetch_all(self.on(&mut conn))
+                .fetch_all(self.on(conn))
                 .await
                 .map_err(|error| to_error("sending a signal", error))
         )?;
@@ -87,7 +100,7 @@ impl Engine {
         let queues: Vec<i32> = reply.left.iter().map(|(queue, _)| *queue).collect();
         if !queues.is_empty() {
             // The step is committed; polling finds it as well.
-            if let Err(error) = pgmq::wake(self, &mut conn, &queues).await {
+            if let Err(error) = pgmq::wake(self, conn, &queues).await {
                 tracing::debug!(%error, "waking workers after a signal");
             }
         }

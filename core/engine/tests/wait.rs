@@ -246,3 +246,21 @@ async fn a_signal_that_races_its_wait_is_never_lost() {
     assert_eq!(db.count("select count(*) from tasker.signal where taken_by is null").await, 0);
     db.check().await;
 }
+
+#[tokio::test]
+async fn a_first_step_waits_as_soon_as_the_task_is_made() {
+    let db = db().await;
+    let (_, revision) = db
+        .register("{name: roots, steps: {approval: {wait: {signal: go}}, at: {wait: {until: input.at}}, end: {call: h, with: {go: approval}}}}")
+        .await;
+    let mut hand = db.hand(&["h"]).await;
+    let task = db.submit(revision, r#"{"at": "2020-01-01T00:00:00Z"}"#).await;
+    assert_eq!(db.steps(task).await, "ready ready waiting");
+    assert_eq!(db.signal(task, "go", "7").await.unwrap().as_deref(), Some("approval"));
+    assert_eq!(hand.claim_one().await.results.unwrap().get(), r#"{"0": 7}"#);
+    db.let_time_pass().await;
+    assert_eq!(db.steps(task).await, "done done ready");
+    let wrong = db.submit(revision, r#"{"at": "soon"}"#).await;
+    assert_eq!(db.task_state(wrong).await, "failed", "at once");
+    db.check().await;
+}

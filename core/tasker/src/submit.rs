@@ -281,7 +281,7 @@ async fn insert(engine: &Engine, connection: &mut PgConnection, submission: Subm
         // A NOTIFY in the caller's transaction holds a lock through its commit: only where somebody sleeps long enough to need it.
         let sleepers = engine.statement(
             "select q.id from unnest($1::int[]) as q(id) where exists (
-               select from {schema}.worker w where w.idle_until > {schema}.now() and w.stopped_at is null and (q.id = 0 or q.id = any(w.queues)))",
+               select from {schema}.worker w where w.idle_until > {schema}.now() and w.stopped_at is null and q.id = any(w.queues))",
         );
         let sleepers: Vec<i32> = sqlx::query_scalar(sleepers)
             .bind(&queues)

@@ -217,3 +217,49 @@ async fn a_step_that_takes_too_long_is_stopped_and_tried_again() {
     assert_eq!(run.result::<String>().unwrap(), format!("{}/wait", run.task_id));
     assert_eq!(run.step("wait").unwrap().attempts, 2);
 }
+
+#[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+struct Approval {
+    approved: bool,
+}
+
+#[tasker::step]
+async fn pay_back(approval: Approval) -> Result<&'static str, StepError> {
+    Ok(if approval.approved { "paid" } else { "kept" })
+}
+
+fn refunds() -> Workflow {
+    let approval = tasker::Wait::signal("approval").payload::<Approval>().timeout(Duration::from_hours(72));
+    Workflow::new("refunds")
+        .wait("cool_down", tasker::Wait::time(Duration::from_hours(24 * 365)))
+        .wait("approval", approval.or(Approval { approved: false }).after("cool_down"))
+        .step(pay_back)
+}
+
+#[tokio::test]
+async fn waits_take_no_time_and_signals_are_sent_by_the_test() {
+    let db = db().await;
+    let kit = TestTasker::new(&refunds()).on(&db.pool);
+    let run = kit.run(serde_json::json!({})).await.unwrap();
+    assert_eq!(run.result::<String>().unwrap(), "kept", "{run:?}");
+    // What the test itself takes is not among it.
+    assert!(run.elapsed >= Duration::from_hours(24 * 365 + 72) - Duration::from_mins(1), "{:?}", run.elapsed);
+    let run = kit.clone().signal("approval", Approval { approved: true }).run(serde_json::json!({})).await.unwrap();
+    assert_eq!(run.result::<String>().unwrap(), "paid", "{run:?}");
+    let wrong = kit.clone().signal("approval", 5).run(serde_json::json!({})).await.unwrap_err();
+    assert!(wrong.message.contains("does not satisfy signal `approval`"), "{}", wrong.message);
+    let unknown = kit.signal("aproval", 5).run(serde_json::json!({})).await.unwrap_err();
+    assert!(unknown.message.contains("did you mean `approval`?"), "{}", unknown.message);
+    db.check().await;
+}
+
+#[test]
+fn what_a_wait_cannot_be_is_said_with_the_others() {
+    let wrong = Workflow::new("wrong")
+        .wait("when", tasker::Wait::until("next tuesday"))
+        .wait("ever", tasker::Wait::signal("go").or(1))
+        .revision()
+        .unwrap_err();
+    assert!(wrong.message.contains("`next tuesday` is neither a time"), "{}", wrong.message);
+    assert!(wrong.message.contains("the default would never be taken"), "{}", wrong.message);
+}

@@ -22,6 +22,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("tasker-bench", &["tasker", "tasker-engine", "tasker-postgres"]),
         ("tasker-cli", &["tasker-engine", "tasker-model", "tasker-postgres"]),
         ("tasker-faults", &["tasker"]),
+        ("tasker-scenarios", &[]),
     ])
 }
 

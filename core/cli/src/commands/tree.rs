@@ -134,7 +134,10 @@ impl Tree {
                 }
             }
             StepDisplay::Failed => {
-                words.push(format!("failed, {attempt}"));
+                words.push(match &step.handler {
+                    Some(_) => format!("failed, {attempt}"),
+                    None => "failed".to_owned(),
+                });
                 words.extend(error);
             }
             StepDisplay::Skipped => words.push(format!(

@@ -80,10 +80,14 @@ fn describe(detail: &WorkflowDetail) -> String {
         vec![
             step.name.clone(),
             or_dash(step.handler.as_deref()),
-            step.kind.clone().unwrap_or_else(|| "never announced".to_owned()),
+            match (&step.kind, &step.handler) {
+                (Some(kind), _) => kind.clone(),
+                (None, Some(_)) => "never announced".to_owned(),
+                (None, None) => "waits".to_owned(),
+            },
             or_dash(step.queue.as_deref()),
-            step.max_attempts.to_string(),
-            elapsed(step.timeout_ms.into()),
+            step.handler.as_ref().map_or_else(|| "-".to_owned(), |_| step.max_attempts.to_string()),
+            step.handler.as_ref().map_or_else(|| "-".to_owned(), |_| elapsed(step.timeout_ms.into())),
             step.parents.join(", "),
         ]
     });

@@ -4,7 +4,7 @@ use crate::program::Program;
 use crate::worker::Worker;
 
 /// The commands that end by themselves, in an order in which each finds what it needs.
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 28] = [
     &["version"],
     &["config", "show"],
     &["completions", "bash"],
@@ -26,10 +26,17 @@ const COMMANDS: [&[&str]; 24] = [
     &["task", "show", "k"],
     &["task", "events", "k"],
     &["task", "cancel", "k", "--reason", "a test"],
+    &["workflow", "register", "approval.yaml"],
+    &["run", "default.approval", "--key", "a"],
+    &["signal", "a", "first", "--payload", "{\"approved\": true}"],
+    &["task", "signal", "a", "second"],
     &["queue", "list"],
     &["worker", "list"],
     &["doctor"],
 ];
+
+const APPROVAL: &str =
+    "{name: approval, steps: {one: {wait: {signal: first}}, two: {after: [one], wait: {signal: second, timeout: 1h}}}}";
 
 /// Those that say with their exit code that the task was cancelled, and what resets the rest.
 const ENDING: [&[&str]; 3] = [
@@ -44,6 +51,7 @@ const ELSEWHERE: [&str; 2] = ["dev", "db roles"];
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_writes_json() {
     let program = Program::with_orders().await;
+    program.write("approval.yaml", APPROVAL);
     let engine = program.engine().await;
     let mut left = leaves(&program, &[]);
     for arguments in COMMANDS.iter().chain(&ENDING) {

@@ -30,7 +30,7 @@ use super::StepNames;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Wait {
-    wait: tasker_model::wait::Wait,
+    spec: tasker_model::wait::Wait,
     after: Vec<String>,
     problems: Vec<String>,
 }
@@ -51,32 +51,32 @@ impl Wait {
         let parsed = moment.parse::<Until>();
         let mut wait = Self::of(tasker_model::wait::Wait::default());
         match parsed {
-            Ok(until) => wait.wait.until = Some(until),
+            Ok(until) => wait.spec.until = Some(until),
             Err(error) => wait.problems.push(error.message),
         }
         wait
     }
 
-    fn of(wait: tasker_model::wait::Wait) -> Self {
-        Self { wait, after: Vec::new(), problems: Vec::new() }
+    fn of(spec: tasker_model::wait::Wait) -> Self {
+        Self { spec, after: Vec::new(), problems: Vec::new() }
     }
 
     /// Says what the signal carries; another payload is refused when it is sent.
     pub fn payload<T: JsonSchema>(mut self) -> Self {
-        self.wait.payload = Some(super::schema::<T>());
+        self.spec.payload = Some(super::schema::<T>());
         self
     }
 
     /// Says how long the signal may take. The step fails then as `wait_timeout`, unless there is a default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wait.timeout_ms = Some(millis(timeout));
+        self.spec.timeout_ms = Some(millis(timeout));
         self
     }
 
     /// Gives the result where no signal came in time, or where a time has come.
     pub fn or(mut self, default: impl Serialize) -> Self {
         match serde_json::to_value(default) {
-            Ok(default) => self.wait.default = Some(default),
+            Ok(default) => self.spec.default = Some(default),
             Err(error) => self.problems.push(format!("the default is no JSON: {error}")),
         }
         self
@@ -91,7 +91,7 @@ impl Wait {
     /// Writes its part of a workflow's definition.
     pub(crate) fn define(self, name: &str) -> Result<StepDefinition, Vec<String>> {
         if self.problems.is_empty() {
-            return Ok(StepDefinition { after: self.after, ..StepDefinition::waiting(name, self.wait) });
+            return Ok(StepDefinition { after: self.after, ..StepDefinition::waiting(name, self.spec) });
         }
         Err(self.problems.iter().map(|problem| format!("step `{name}`: {problem}")).collect())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tasker_engine::{Caller, Change, Claimed, Engine, Reply, Root, Settlement, Submission, clock, pgmq, to_error};
-use tasker_model::{Error, ErrorKind, Result, Revision, TaskId, TaskState};
+use tasker_model::{Error, ErrorKind, Payload, Result, Revision, TaskId, TaskState};
 use tasker_worker::{SharedConnection, refused, revision_step, run_claimed};
 
 use super::handlers::TestHandlers;
@@ -26,6 +26,8 @@ pub(super) struct Drive<'k> {
     pub(super) revision: Arc<Revision>,
     pub(super) caller: Caller,
     pub(super) handlers: &'k TestHandlers,
+    /// What every task is sent.
+    pub(super) signals: Vec<(String, Payload)>,
 }
 
 /// Steps in hand, and what is to be settled before them.
@@ -46,6 +48,9 @@ impl Drive<'_> {
                 "the database did not answer the submit; is its schema older than this program?",
             )
         })?;
+        for (name, payload) in &self.signals {
+            self.engine.signal_on(connection, task, name, payload, "test").await?;
+        }
         let substitute = self.engine.open().await?;
         let lent = Lent::new(connection, substitute);
         let elapsed = self.finish(&lent.shared(), task).await?;
@@ -156,7 +161,9 @@ impl Drive<'_> {
         let workflow = self.revision.definition.reference();
         Error::new(
             ErrorKind::Internal,
-            format!("task {task} of {workflow} does not go on: no step is ready and no timer will make one so"),
+            format!(
+                "task {task} of {workflow} does not go on: no step is ready and no timer will make one so; does it wait for a signal? (`.signal(..)`)"
+            ),
         )
     }
 }

@@ -52,6 +52,10 @@ impl TestHandlers {
     /// The handler of a step.
     pub(super) fn of(&self, step: &RevisionStep) -> Result<Arc<dyn Handler>> {
         let body = self.fakes.get(&step.name).or_else(|| self.real.get(&step.handler)).ok_or_else(|| {
+            if step.wait.is_some() {
+                let message = format!("step `{}` waits and calls no function; run the workflow to see it", step.name);
+                return Error::new(ErrorKind::Invalid, message);
+            }
             Error::new(
                 ErrorKind::Invalid,
                 format!(

@@ -24,6 +24,7 @@ pub struct TestTasker {
     pub(super) handlers: TestHandlers,
     engine: Option<Engine>,
     skip: Vec<String>,
+    signals: Vec<(String, Result<Payload, String>)>,
     /// Who settles: made once, when the first run needs it.
     caller: Arc<OnceCell<(i32, Caller)>>,
 }
@@ -40,6 +41,7 @@ impl TestTasker {
             handlers,
             engine: None,
             skip: Vec::new(),
+            signals: Vec::new(),
             caller: Arc::default(),
         }
     }
@@ -75,6 +77,12 @@ impl TestTasker {
     /// Leaves these steps out, as [`Submit::skip`](crate::Submit::skip) does.
     pub fn skip(mut self, steps: impl StepNames) -> Self {
         self.skip = steps.names();
+        self
+    }
+
+    /// Sends a signal to each task that it runs, at once: it is kept for the step that waits for it. Each call adds one.
+    pub fn signal(mut self, name: &str, payload: impl Serialize) -> Self {
+        self.signals.push((name.to_owned(), Payload::from_value(&payload).map_err(|error| error.message)));
         self
     }
 
@@ -119,7 +127,12 @@ impl TestTasker {
         let input = Payload::from_value(&input)?;
         let engine = self.engine()?;
         let (revision_id, caller) = self.caller.get_or_try_init(|| self.prepare(engine, &revision)).await?.clone();
-        let drive = Drive { engine, revision, caller, handlers: &self.handlers };
+        let payload = |(name, payload): &(String, Result<Payload, String>)| match payload {
+            Ok(payload) => Ok((name.clone(), payload.clone())),
+            Err(message) => Err(Error::new(ErrorKind::Invalid, format!("the payload of signal `{name}`: {message}"))),
+        };
+        let signals = self.signals.iter().map(payload).collect::<Result<_>>()?;
+        let drive = Drive { engine, revision, caller, handlers: &self.handlers, signals };
         let submission = Submission { skip: self.skip.clone(), ..Submission::new(revision_id, input) };
         drive.run(connection, submission).await
     }
