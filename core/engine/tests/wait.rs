@@ -187,7 +187,8 @@ async fn a_time_that_cannot_be_read_fails_the_step_and_says_what_was_found() {
 async fn a_delayed_task_begins_to_wait_when_it_begins() {
     let db = db().await;
     let (_, revision) = db.register("{name: delayed, steps: {pause: {wait: {for: 1h}}}}").await;
-    let run_at = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    let now = tasker_engine::clock::now(&mut db.engine.open().await.unwrap(), db.engine.schema()).await.unwrap();
+    let run_at = now + chrono::TimeDelta::days(1);
     let submission = Submission { run_at: Some(run_at), ..Submission::new(revision, Payload::empty_object()) };
     let task = db.submit_with(submission).await;
     db.internal().await;
@@ -236,7 +237,7 @@ async fn a_signal_that_races_its_wait_is_never_lost() {
             tokio::time::sleep(Duration::from_micros(round % 30 * 100)).await;
             db.internal().await;
         };
-        let (_, sent) = tokio::join!(arm, db.signal(task, "go", "1"));
+        let ((), sent) = tokio::join!(arm, db.signal(task, "go", "1"));
         sent.unwrap();
         let end = hand.claim_one().await;
         assert_eq!(end.lease.task_id, task);

@@ -13,6 +13,7 @@ use tasker_model::payload::check_payload;
 use tasker_model::{Error, ErrorKind, Outcome, Payload, Result};
 
 use crate::StepContext;
+use crate::answer::answer;
 use crate::context::Phase;
 
 /// Proves that the step was settled in the handler's own transaction.
@@ -100,19 +101,39 @@ impl StepContext {
         T: Serialize,
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     {
+        let mut conn = answer(self.engine().acquire()).await.map_err(TransactionError::Engine)?;
+        let result = self.on_connection_of_its_own(&mut conn, work).await;
+        if matches!(&result, Err(TransactionError::Engine(error)) if error.kind == ErrorKind::Unavailable) {
+            // Nobody else is to wait for a connection that fell silent, or that is broken.
+            conn.close_on_drop();
+        }
+        result
+    }
+
+    async fn on_connection_of_its_own<T, E, F>(
+        &self,
+        conn: &mut PgConnection,
+        work: F,
+    ) -> Result<Reply, TransactionError<E>>
+    where
+        T: Serialize,
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    {
         let engine = TransactionError::Engine;
-        let mut conn = self.engine().acquire().await.map_err(engine)?;
-        let mut tx = conn
-            .begin_with("begin isolation level read committed")
-            .await
-            .map_err(|e| engine(to_error("beginning the step's transaction", e)))?;
-        self.engine().forget_statements(&mut tx).await.map_err(engine)?;
+        let begin = async {
+            let begun = conn.begin_with("begin isolation level read committed").await;
+            let mut tx = begun.map_err(|error| to_error("beginning the step's transaction", error))?;
+            self.engine().forget_statements(&mut tx).await?;
+            Ok(tx)
+        };
+        let mut tx = answer(begin).await.map_err(engine)?;
         let value = work(&mut tx).await.map_err(TransactionError::Work)?;
-        let reply = self.settle_in(&mut tx, &value).await.map_err(engine)?;
-        if let Err(error) = tx.commit().await {
+        let reply = answer(self.settle_in(&mut tx, &value)).await.map_err(engine)?;
+        let commit = async { tx.commit().await.map_err(|error| to_error("committing the step's transaction", error)) };
+        if let Err(error) = answer(commit).await {
             // It may have committed. Then redelivery finds the step done; else it runs again. To report anything would be a guess.
             self.set_phase(Phase::Forgotten);
-            return Err(engine(to_error("committing the step's transaction", error)));
+            return Err(engine(error));
         }
         Ok(reply)
     }

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::{DAG7, db, handler, json, ok, slots, submit};
@@ -53,10 +54,19 @@ fn a_runtime_that_ends_without_a_drain_lets_go_of_its_leases() {
             let runtime = multi_thread();
             let task = runtime.block_on(async {
                 let engine = tasker_engine::Engine::connect(&tasker_engine::Options::new(url)).await.unwrap();
-                let all = support::handlers(&[("h", handler(|_| std::future::pending()))]);
+                let begun = Arc::new(tokio::sync::Notify::new());
+                let told = Arc::clone(&begun);
+                let hang = handler(move |_| {
+                    told.notify_one();
+                    std::future::pending()
+                });
+                let all = support::handlers(&[("h", hang)]);
                 let worker =
                     tasker_worker::Worker::start(engine, vec![support::compile(yaml)], all, short()).await.unwrap();
-                submit(&worker, "w", "{}").await
+                let task = submit(&worker, "w", "{}").await;
+                // The place may be the claimer's at this moment: then the step is left in the queue and read from it.
+                begun.notified().await;
+                task
             });
             runtime.shutdown_timeout(Duration::from_millis(100));
             task

@@ -1,4 +1,5 @@
-//! One workflow with the kinds of steps that a fault can meet: plain, with an effect, slow, failing, joining.
+//! One workflow with the kinds of steps that a fault can meet: plain, with an effect, slow, failing, joining, one that decides, one that
+//! saves where it is, and one that waits.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::PgPool;
 use tasker::prelude::*;
-use tasker::{Backoff, Settled};
+use tasker::{Backoff, Settled, Wait};
 
 use crate::stop;
 
@@ -14,11 +15,14 @@ use crate::stop;
 pub const TABLES: &str = "create table effect (key text not null); create index on effect (key); \
                           create table counter (key text primary key, n bigint not null)";
 
-/// How many steps a task has.
-pub const STEPS: i64 = 5;
+/// How many steps of a task run.
+pub const STEPS: i64 = 8;
 
-/// How many of them have an effect.
-pub const EFFECTS: i64 = 3;
+/// How many items the importing step has.
+const ITEMS: u32 = 5;
+
+/// How many effects a task has: three steps have one, the importing step one an item.
+pub const EFFECTS: i64 = 3 + ITEMS as i64;
 
 /// What a task is given.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +59,12 @@ pub fn storm() -> Workflow {
         .step(charge.retry(patient).timeout(limit))
         .step(ship.retry(patient).timeout(limit))
         .step(notify.retry(patient).timeout(limit))
-        .step(close.retry(patient).timeout(limit))
+        .step(import.retry(patient).timeout(limit))
+        .step(choose.routes((Walk, Fly)).retry(patient).timeout(limit))
+        .wait("pause", Wait::time(Duration::from_millis(20)).after("choose"))
+        .step(walk.after((Choose, "pause")).retry(patient).timeout(limit))
+        .step(fly.after(Choose).retry(patient).timeout(limit))
+        .step(close.after((Walk, Fly)).retry(patient).timeout(limit))
 }
 
 /// Plain: its result is settled with others, in a batch.
@@ -107,12 +116,48 @@ async fn notify(
     act(&ctx).await
 }
 
+/// Inserts an effect an item, each in one transaction with the checkpoint that says so.
+#[tasker::step]
+async fn import(_received: Dep<Receive>, State(pool): State<PgPool>, ctx: Ctx) -> Result<u32, StepError> {
+    count(&pool, &ctx).await?;
+    for item in ctx.cursor()?.unwrap_or(0)..ITEMS {
+        let mut tx = pool.begin().await?;
+        let key = format!("{}/{item}", ctx.idempotency_key());
+        sqlx::query("insert into effect (key) values ($1)").bind(key).execute(&mut *tx).await?;
+        ctx.checkpoint(item + 1).items(u64::from(item) + 1).on(&mut tx).await?;
+        stop::at("in_checkpoint").await;
+        tx.commit().await?;
+        stop::at("after_checkpoint").await;
+    }
+    Ok(ITEMS)
+}
+
+/// Decides.
+#[tasker::step]
+async fn choose(_received: Dep<Receive>, State(pool): State<PgPool>, ctx: Ctx) -> Result<Decision, StepError> {
+    count(&pool, &ctx).await?;
+    Ok(Decision::route("walk"))
+}
+
+/// The route that is chosen, after a pause.
+#[tasker::step]
+async fn walk(State(pool): State<PgPool>, ctx: Ctx) -> Result<(), StepError> {
+    count(&pool, &ctx).await
+}
+
+/// The route that is not.
+#[tasker::step]
+async fn fly(State(pool): State<PgPool>, ctx: Ctx) -> Result<(), StepError> {
+    count(&pool, &ctx).await
+}
+
 /// Joins the branches.
 #[tasker::step]
 async fn close(
     charged: Dep<Charge>,
     shipped: Dep<Ship>,
     notified: Dep<Notify>,
+    _imported: Dep<Import>,
     State(pool): State<PgPool>,
     ctx: Ctx,
 ) -> Result<u32, StepError> {

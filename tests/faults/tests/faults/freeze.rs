@@ -14,7 +14,9 @@ async fn a_worker_stopped_past_its_lease_and_continued() {
         let mut world = World::new().await;
         let sleeper = world.worker().await;
         world.submit(8, Order { slow_ms: 400, failures: 1, ..Order::default() }).await;
-        let slow = "select exists (select from tasker.step where idx = 2 and state = 'ready')";
+        let slow = "select exists (select from tasker.step s join tasker.task k using (task_id) \
+                    join tasker.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx \
+                    where w.name = 'ship' and s.state = 'ready')";
         world.until("slow steps run", slow).await;
         sleeper.freeze();
         let frozen = Instant::now();

@@ -37,6 +37,16 @@ async fn a_worker_killed_after_the_steps_own_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_between_an_item_and_its_checkpoints_commit() {
+    kill_at("in_checkpoint").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_after_a_checkpoint() {
+    kill_at("after_checkpoint").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_between_the_handler_and_its_settlement() {
     kill_at("returned").await;
 }
