@@ -1,7 +1,10 @@
 -- Saves how far a running step is: whoever runs it next, after a failure or on another worker, goes on from there. Extends its lease.
 -- Answers false, and saves nothing, where the lease is lost: the message is gone or was delivered again, or the step ended or has
--- another gen. Where a settle holds the message the step is on its way to its end: false too.
--- Locks: the message (skip locked), then the step (P1 places 1 and 2). Index: step_pkey.
+-- another gen.
+-- The message stays locked to the end of the caller's transaction, so that nobody can claim the step and read the old checkpoint before
+-- this one is committed: rows written beside it are there once. A caller that stands still meanwhile, or has become unreachable, would stop
+-- its task for ever: the server ends it after five seconds.
+-- Locks: the message, then the step (P1 places 1 and 2). Index: the queue's primary key, step_pkey.
 create or replace function {schema}.save_checkpoint_v1(
   p_queue int, p_band smallint, p_msg bigint, p_read_ct int, p_task uuid, p_idx int, p_gen int, p_checkpoint text, p_worker int,
   p_lease interval)
@@ -10,9 +13,16 @@ returns bool language plpgsql
 declare
   v_now timestamptz := {schema}.now();
   v_step record;
+  v_count int;
 begin
-  if not exists (select from {schema}.beat_v1(p_queue, '{1}', array[p_band], array[p_msg], array[p_read_ct], v_now + p_lease)) then
+  execute format('update pgmq.%I set vt = $1 where msg_id = $2 and read_ct = $3', 'q_{queue_prefix}' || p_queue || '_' || p_band)
+  using v_now + p_lease, p_msg, p_read_ct;
+  get diagnostics v_count = row_count;
+  if v_count = 0 then
     return false;
+  end if;
+  if not {schema}.is_test_session() then
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
   end if;
   update {schema}.step s set checkpoint = p_checkpoint::jsonb
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state = 'ready'
