@@ -189,7 +189,8 @@ impl Engine {
             .bind(&caller.handlers)
             .bind(&caller.exclude)
             .bind(i32::try_from(caller.handoff).unwrap_or(i32::MAX))
-            .bind(i32::try_from(caller.want).unwrap_or(i32::MAX))
+            // In place of what it wants: the functions of the release before read the rest from the queues, which a claim does now.
+            .bind(i32::try_from(caller.handoff).unwrap_or(i32::MAX))
             .bind(caller.turn)
             .bind(caller.lease)
             .bind(caller.relaxed)
