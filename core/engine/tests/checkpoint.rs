@@ -6,21 +6,27 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use support::*;
-use tasker_engine::pgmq;
+use tasker_engine::{Lease, pgmq};
 use tasker_model::Payload;
 
 const LEASE: Duration = Duration::from_secs(30);
+
+/// A worker that has leased the only step of a task for so long.
+async fn held_for(db: &Db, lease: Duration) -> (Hand, Lease) {
+    let (_, revision) = db.register("{name: one, steps: {a: {call: h}}}").await;
+    let mut hand = db.hand(&["h"]).await;
+    hand.caller.lease = lease;
+    db.submit(revision, "{}").await;
+    let lease = hand.claim_one().await.lease;
+    (hand, lease)
+}
 
 /// A claim that has the message and is not committed yet has read the checkpoint already: the old holder must not save another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_waits_for_a_claim_and_then_knows_that_the_lease_is_lost() {
     let db = db().await;
-    let (_, revision) = db.register("{name: one, steps: {a: {call: h}}}").await;
-    let mut slow = db.hand(&["h"]).await;
-    slow.caller.lease = Duration::from_millis(1);
+    let (mut slow, lease) = held_for(&db, Duration::from_millis(1)).await;
     let mut next = db.hand(&["h"]).await;
-    db.submit(revision, "{}").await;
-    let lease = slow.claim_one().await.lease;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let caller = tasker_engine::Caller { want: 1, ..next.caller.clone() };
     let mut claiming = next.conn.begin().await.unwrap();
@@ -41,12 +47,8 @@ async fn a_checkpoint_waits_for_a_claim_and_then_knows_that_the_lease_is_lost() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_cannot_be_claimed_between_a_checkpoint_and_its_commit() {
     let db = db().await;
-    let (_, revision) = db.register("{name: one, steps: {a: {call: h}}}").await;
-    let mut slow = db.hand(&["h"]).await;
-    slow.caller.lease = Duration::from_millis(1);
+    let (mut slow, lease) = held_for(&db, Duration::from_millis(1)).await;
     let mut next = db.hand(&["h"]).await;
-    db.submit(revision, "{}").await;
-    let lease = slow.claim_one().await.lease;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let saved = Payload::parse(r#"{"cursor": 1}"#).unwrap();
     let mut tx = slow.conn.begin().await.unwrap();
@@ -61,10 +63,7 @@ async fn a_step_cannot_be_claimed_between_a_checkpoint_and_its_commit() {
 #[tokio::test]
 async fn a_transaction_that_stands_still_after_a_checkpoint_is_ended() {
     let db = db().await;
-    let (_, revision) = db.register("{name: one, steps: {a: {call: h}}}").await;
-    let mut hand = db.hand(&["h"]).await;
-    db.submit(revision, "{}").await;
-    let lease = hand.claim_one().await.lease;
+    let (mut hand, lease) = held_for(&db, LEASE).await;
     let saved = Payload::parse(r#"{"cursor": 1}"#).unwrap();
     let mut tx = hand.conn.begin().await.unwrap();
     assert!(db.engine.save_checkpoint(&mut tx, &lease, &saved, None, LEASE).await.unwrap());

@@ -60,6 +60,7 @@ impl<'a> SaveCheckpoint<'a> {
     }
 
     /// Saves it in the transaction of this connection, which is in the database of the engine: with the rows written there, or not at all.
+    /// From then on nobody else can claim the step until that transaction ends; the server ends one that stands still for five seconds.
     pub fn on(mut self, connection: &'a mut PgConnection) -> Self {
         self.connection = Some(connection);
         self
