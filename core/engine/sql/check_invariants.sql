@@ -16,8 +16,8 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
     where s.state = 'ready')
   select 'I1', k.task_id, s.idx, format('waits %s live %s blocked %s, should be %s %s %s', s.waits, s.live, s.blocked, c.waits, c.live, c.blocked)
   from chosen k
-  cross join lateral {schema}.counters(k.task_id) c
-  join {schema}.step s on s.task_id = k.task_id and s.idx = c.idx
+  cross join lateral (select n.* from {schema}.counters(k.task_id) n offset 0) c
+  cross join lateral (select x.* from {schema}.step x where x.task_id = k.task_id and x.idx = c.idx limit 1) s
   where (s.waits, s.live, s.blocked) is distinct from (c.waits, c.live, c.blocked)
   union all
   select 'I1', k.task_id, null, format('sinks_left %s, should be %s', k.sinks_left, c.n)

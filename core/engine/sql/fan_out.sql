@@ -66,8 +66,10 @@ begin
   if v_free <= 0 then
     return '{}';
   end if;
-  select count(*) into v_live from {schema}.step p
-  where p.task_id = p_task and p.idx = any(v_fan.parents) and (
+  select count(*) into v_live
+  from unnest(v_fan.parents) as x(idx)
+  cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) p
+  where (
     p.state = 'done' and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(p_idx), false) or p.skipped_as = 'operator');
   with made as (
     insert into {schema}.step (task_id, idx, state, waits, live, run, priority, target_id, is_sink, auto, name, origin, parents, children, item)
@@ -241,8 +243,9 @@ language sql stable as $$
         select sum(octet_length(i.result::text)) from {schema}.step i
         where i.task_id = p_task and i.idx >= (s.item->>'first')::int and i.idx < (s.item->>'first')::int + (s.item->>'count')::int
       ) > 4194304 is true as is_large
-    from {schema}.step s
-    where s.task_id = p_task and s.idx = any(p_parents) and (s.state = 'done' or s.skipped_as = 'operator')
+    from unnest(p_parents) as x(idx)
+    cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) s
+    where s.state = 'done' or s.skipped_as = 'operator'
     offset 0
   ) r
 $$;

@@ -49,8 +49,10 @@ begin
         left join lateral (
           select case when bool_or(r.auto) then {schema}.parent_results(u.task_id, s.parents)
             else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text as results
-          from {schema}.step r
-          where r.task_id = u.task_id and r.idx = any(s.parents) and (r.state = 'done' or r.skipped_as = 'operator')
+          -- `limit 1` pins the plan: a plain join may read every step of the task to find two.
+          from unnest(s.parents) as x(idx)
+          cross join lateral (select p.* from {schema}.step p where p.task_id = u.task_id and p.idx = x.idx limit 1) r
+          where r.state = 'done' or r.skipped_as = 'operator'
         ) p on s.parents <> '{}'
         -- Not flattened into the queries around it: each payload is written as text once, not for every mention.
         offset 0
@@ -97,8 +99,9 @@ begin
     case when s.parents <> '{}' then (
       select case when bool_or(r.auto) then {schema}.parent_results(p_task, s.parents)
         else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text
-      from {schema}.step r
-      where r.task_id = p_task and r.idx = any(s.parents) and (r.state = 'done' or r.skipped_as = 'operator'))
+      from unnest(s.parents) as x(idx)
+      cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) r
+      where r.state = 'done' or r.skipped_as = 'operator')
     end,
     s.item::text, s.checkpoint::text
   into v_row

@@ -168,7 +168,8 @@ language sql stable as $$
       and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(coalesce(s.origin, s.idx)), false) or p.skipped_as = 'operator'))::int,
     (count(*) filter (where p.state in ('failed', 'cancelled') or p.skipped_as = 'blocked'))::int
   from {schema}.step s
-  left join {schema}.step p on p.task_id = s.task_id and p.idx = any(s.parents)
+  left join lateral unnest(s.parents) as x(idx) on true
+  left join lateral (select p.* from {schema}.step p where p.task_id = s.task_id and p.idx = x.idx limit 1) p on true
   where s.task_id = p_task and not (s.auto and coalesce(s.item ? 'count', false))
   group by s.idx
   union all
