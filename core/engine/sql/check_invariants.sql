@@ -40,9 +40,11 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
   group by e.task_id, e.idx, e.run having count(*) > 1
   union all
   select 'I4', s.task_id, s.idx, 'a done step without its event'
-  from chosen k join {schema}.step s on s.task_id = k.task_id
-  where s.state = 'done' and not exists (
-    select from {schema}.event e where e.task_id = s.task_id and e.idx = s.idx and e.run = s.run and e.kind = 'done')
+  from (
+    select s.task_id, s.idx, s.run from chosen k join {schema}.step s on s.task_id = k.task_id where s.state = 'done'
+    except
+    select e.task_id, e.idx, e.run from chosen k join {schema}.event e on e.task_id = k.task_id where e.kind = 'done'
+  ) s
   union all
   select 'I5', k.task_id, null, 'a running task that nothing owns'
   from chosen k

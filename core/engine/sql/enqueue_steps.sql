@@ -21,7 +21,9 @@ begin
     bool_and(t.queue_id is not null and (u.due is null or u.due <= p_now + interval '2 seconds')) as is_near
   into v_ready
   from unnest(p_task, p_idx, p_gen, p_due) as u(task_id, idx, gen, due)
-  join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
+  -- `limit 1` pins the plan: a plain join may read every step of the task for each.
+  cross join lateral (
+    select x.gen, x.priority, x.task_id, x.idx, x.target_id from {schema}.step x where x.task_id = u.task_id and x.idx = u.idx limit 1) s
   join {schema}.target t on t.target_id = s.target_id
   left join {schema}.queue q on q.queue_id = t.queue_id
   join {schema}.task k on k.task_id = u.task_id

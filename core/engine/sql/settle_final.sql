@@ -148,12 +148,16 @@ language plpgsql as $$
 declare
   v_new record;
 begin
-  -- Into arrays first: joined as it is, the counting may be done again for every step.
-  select array_agg(c.idx) as idx, array_agg(c.waits) as waits, array_agg(c.live) as live, array_agg(c.blocked) as blocked into v_new
-  from {schema}.counters(p_task) c;
-  update {schema}.step s set waits = c.waits, live = c.live, blocked = c.blocked
-  from unnest(v_new.idx, v_new.waits, v_new.live, v_new.blocked) as c(idx, waits, live, blocked)
-  where s.task_id = p_task and s.idx = c.idx and (s.waits <> c.waits or s.live <> c.live or s.blocked <> c.blocked);
+  -- Each step is found by its key: `limit 1` pins the plan, and a plain join may read all of them for each.
+  for v_new in
+    select c.*
+    from {schema}.counters(p_task) c
+    cross join lateral (
+      select s.waits, s.live, s.blocked from {schema}.step s where s.task_id = p_task and s.idx = c.idx limit 1) o
+    where o.waits <> c.waits or o.live <> c.live or o.blocked <> c.blocked
+  loop
+    update {schema}.step s set waits = v_new.waits, live = v_new.live, blocked = v_new.blocked where s.task_id = p_task and s.idx = v_new.idx;
+  end loop;
   update {schema}.task k set sinks_left = c.n
   from (select count(*)::int as n from {schema}.step s where s.task_id = p_task and s.is_sink and s.state in ('waiting', 'ready')) c
   where k.task_id = p_task and k.sinks_left <> c.n;
