@@ -53,6 +53,7 @@ begin
     is_sink bool, auto bool, max_attempts int, timeout_ms int, wait jsonb)
   left join {schema}.handler h on h.namespace = p_namespace and h.name = s.handler
   left join {schema}.target t on t.handler_id = h.handler_id and t.queue = s.queue;
+  perform {schema}.register_events(v_revision, p_definition::jsonb->'events');
   update {schema}.workflow w set current_revision = v_revision where w.workflow_id = v_workflow;
   return query select v_revision, true;
 end $$;

@@ -71,6 +71,9 @@ impl Engine {
         if revision.steps.iter().any(|step| step.wait.is_some()) {
             self.require(&mut conn, "signal_v1", "waits").await?;
         }
+        if !definition.events.is_empty() {
+            self.require(&mut conn, "register_events", "events").await?;
+        }
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
                 .bind(&definition.namespace)

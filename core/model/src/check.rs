@@ -16,6 +16,7 @@ use crate::{
     source::{CTX, INPUT, Source},
 };
 
+mod event;
 mod wait;
 
 /// Reports everything that is wrong with a definition; returns its graph if nothing is.
@@ -54,6 +55,7 @@ pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
         }
         self::step(&mut problems, definition, step);
     }
+    event::check(&mut problems, definition);
     if definition.steps.len() > limits::STEPS {
         return Err(problems);
     }

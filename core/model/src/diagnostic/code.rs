@@ -68,6 +68,8 @@ codes! {
     BadRoute = "TSK0123", "a route that does not follow its decision";
     /// A wait that says nothing, too much, or what only a handler has.
     BadWait = "TSK0124", "a wait that cannot be kept";
+    /// An event that can never be published.
+    BadEvent = "TSK0128", "an event that is never published";
     /// A handler that nobody has.
     UnknownHandler = "TSK0130", "unknown handler";
     /// A parameter that the handler does not have.
