@@ -8,7 +8,7 @@ create or replace function {schema}.take_deliveries_v1(
   p_names text[], p_busy_id int[], p_busy int[], p_each int, p_limit int, p_lease interval)
 returns table (
   delivery_id uuid, attempt int, subscription_id int, subscription text, kind text, target text, secret text, event text, payload text,
-  next_ms bigint, is_foreign bool)
+  taken_at bigint, next_ms bigint, is_foreign bool)
 language plpgsql
 {hot} as $$
 #variable_conflict use_column
@@ -33,7 +33,8 @@ begin
     update {schema}.delivery d set attempts = d.attempts + 1, due_at = v_now + p_lease, is_leased = true
     from due where d.delivery_id = due.delivery_id
     returning d.delivery_id, d.attempts, d.subscription_id, d.publication_id)
-  select t.delivery_id, t.attempts, t.subscription_id, m.name, m.kind, m.target, x.secret, p.event, p.payload::text, null::bigint, null::bool
+  select t.delivery_id, t.attempts, t.subscription_id, m.name, m.kind, m.target, x.secret, p.event, p.payload::text,
+    extract(epoch from v_now)::bigint, null::bigint, null::bool
   from taken t
   join mine m on m.subscription_id = t.subscription_id
   join {schema}.publication p on p.publication_id = t.publication_id
@@ -41,7 +42,7 @@ begin
   order by p.seq;
   {wait:deliveries_taken}
   return query
-  select null::uuid, null::int, null::int, null::text, null::text, null::text, null::text, null::text, null::text,
+  select null::uuid, null::int, null::int, null::text, null::text, null::text, null::text, null::text, null::text, null::bigint,
     (select ceil(extract(epoch from greatest(min(n.due_at), v_now) - v_now) * 1000)::bigint
       from {schema}.subscription b
       left join unnest(p_busy_id, p_busy) as u(id, busy) on u.id = b.subscription_id

@@ -35,6 +35,8 @@ pub struct Delivery {
     pub event: String,
     /// What is delivered.
     pub payload: Payload,
+    /// When it was leased, by the database's clock, in seconds since 1970.
+    pub taken_at: i64,
 }
 
 /// What a relay was given.
@@ -148,6 +150,7 @@ fn read(row: &PgRow, taken: &mut Taken) -> sqlx::Result<Result<()>> {
         secret: row.try_get("secret")?,
         event: row.try_get("event")?,
         payload: payload(row, "payload")?.unwrap_or_default(),
+        taken_at: row.try_get("taken_at")?,
     });
     Ok(Ok(()))
 }
