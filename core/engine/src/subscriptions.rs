@@ -1,8 +1,9 @@
 //! Subscriptions: who wants which events, and what is done to them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use rand::Rng as _;
 use serde::Serialize;
 use tasker_model::id::{DEFAULT_NAMESPACE, check_name};
 use tasker_model::{Error, ErrorKind, Result, nearest};
@@ -78,6 +79,15 @@ impl fmt::Debug for Target<'_> {
             Self::Webhook { url, .. } => f.debug_struct("Webhook").field("url", url).finish_non_exhaustive(),
         }
     }
+}
+
+/// Makes a secret that nobody can guess.
+pub fn new_secret() -> String {
+    let bytes: [u8; 32] = rand::rng().random();
+    bytes.iter().fold(String::from("whsec_"), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Reads which events are wanted: `namespace.name`, a name in the namespace `default`, or `*` for all. Answers the full name.

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use tasker_model::{Error, ErrorKind, Payload, Result, TaskId};
 use uuid::Uuid;
 
+use super::find::id_range;
 use crate::hot::payload;
 use crate::subscriptions::{SubscriptionKind, event_pattern};
 use crate::{Engine, to_error};
@@ -129,6 +130,31 @@ impl Engine {
             .await
             .map_err(|error| to_error(doing, error))?;
         rows.iter().map(|row| publication(row).map_err(|error| to_error(doing, error))).collect()
+    }
+
+    /// Finds a publication by its id, a unique start of it, or `@last`, the newest one. Fails with `not_found`, or with `invalid` where
+    /// several are meant.
+    pub async fn find_publication(&self, text: &str) -> Result<Uuid> {
+        let doing = "finding an event";
+        let found: Vec<Uuid> = if text == "@last" {
+            let sql = "select publication_id from {schema}.publication order by seq desc limit 1";
+            sqlx::query_scalar(self.statement(sql)).fetch_all(self.single()).await
+        } else if let Some((from, to)) = id_range(text) {
+            let sql = "select publication_id from {schema}.publication where publication_id between $1 and $2 limit 2";
+            sqlx::query_scalar(self.statement(sql)).bind(from).bind(to).fetch_all(self.single()).await
+        } else {
+            Ok(Vec::new())
+        }
+        .map_err(|error| to_error(doing, error))?;
+        match found[..] {
+            [one] => Ok(one),
+            [] => {
+                let message =
+                    format!("no published event has the id or start of an id `{text}`; see: tasker event list");
+                Err(Error::new(ErrorKind::NotFound, message))
+            }
+            _ => Err(Error::new(ErrorKind::Invalid, format!("`{text}` means several events; give more of the id"))),
+        }
     }
 
     /// Reads one publication. Fails with `not_found`.
