@@ -41,10 +41,11 @@ begin
     join told t on t.publication_id = d.publication_id
     join {schema}.subscription b on b.subscription_id = d.subscription_id
   loop
-    if v_queue.kind <> 'queue' then
-      -- Whoever called the entry point is told to look: see woken_relay.
-      perform set_config('tasker.published', 'on', true);
-    elsif not v_queue.paused then
+    -- Whoever called the entry point is told to look: see woken_relay. What others may have acted on must be on disk: a settle that
+    -- published is not relaxed.
+    perform set_config('tasker.published',
+      case when v_queue.kind <> 'queue' or current_setting('tasker.published', true) = 'on' then 'on' else 'queue' end, true);
+    if v_queue.kind = 'queue' and not v_queue.paused then
       perform {schema}.send_delivery(v_queue.delivery_id, v_queue.target, v_queue.payload, p_now);
     end if;
   end loop;

@@ -160,7 +160,7 @@ begin
     if v_cascade is not null then
       perform {schema}.enqueue_internal('cascade', array(select distinct t from unnest(v_cascade) as u(t)), v_now);
     end if;
-    if p_relaxed and not v_finished and v_hard is null then
+    if p_relaxed and not v_finished and v_hard is null and coalesce(current_setting('tasker.published', true), '') = '' then
       perform set_config('synchronous_commit', 'off', true);
     end if;
     if not v_is_plain then
