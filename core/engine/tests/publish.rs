@@ -156,7 +156,7 @@ async fn a_batch_publishes_for_each_of_its_steps() {
     let outcomes = [
         done(&claimed[0].lease, "1"),
         failed(&claimed[1].lease, "no"),
-        retry(&claimed[2].lease, Duration::from_secs(60)),
+        retry(&claimed[2].lease, Duration::from_mins(1)),
     ];
     let order: Vec<TaskId> = claimed.iter().map(|step| step.lease.task_id).collect();
     let mut sorted = outcomes.to_vec();
@@ -378,7 +378,7 @@ async fn deliveries_are_leased_and_taken_again_when_the_lease_ends() {
     assert_eq!((second.delivery_id, second.attempt), (first.delivery_id, 2));
     db.engine.end_delivery(&mut conn, first, Some("late"), None).await.unwrap();
     assert_eq!(db.count("select count(*) from tasker.delivery where state = 'dead'").await, 0, "it is another's now");
-    db.engine.end_delivery(&mut conn, &second, Some("busy"), Some(Duration::from_secs(60))).await.unwrap();
+    db.engine.end_delivery(&mut conn, &second, Some("busy"), Some(Duration::from_mins(1))).await.unwrap();
     let nothing = db.take(&[]).await;
     assert!(nothing.deliveries.is_empty() && nothing.next.unwrap() > Duration::from_secs(50), "{nothing:?}");
     sqlx::query("update tasker.delivery set due_at = now() - interval '1 second'").execute(&db.pool).await.unwrap();

@@ -221,7 +221,10 @@ async fn tell(process: &Arc<Process>, delivery: &Delivery) -> Result<(), StepFai
     tokio::pin!(call);
     loop {
         tokio::select! {
-            told = &mut call => return told.unwrap_or_else(|panic| Err(panicked(&*panic))),
+            told = &mut call => return match told {
+                Ok(told) => told,
+                Err(panic) => Err(panicked(&*panic)),
+            },
             _ = keep.tick() => {
                 let kept = answer(async {
                     let mut conn = process.engine.acquire().await?;
@@ -265,7 +268,7 @@ mod tests {
             let longest = Duration::from_secs(1 << at);
             assert!(*delay <= longest.min(LONGEST_DELAY) && *delay >= longest.mul_f64(0.75).min(LONGEST_DELAY));
         }
-        assert!(again_in(&error.clone().retry_after(Duration::from_secs(60)), 1).unwrap() >= Duration::from_secs(60));
+        assert!(again_in(&error.clone().retry_after(Duration::from_mins(1)), 1).unwrap() >= Duration::from_mins(1));
         assert_eq!(again_in(&StepFailure::permanent("no such customer"), 1), None);
     }
 
