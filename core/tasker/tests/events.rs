@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use support::*;
 use tasker::prelude::*;
+use tasker::testing::TestTasker;
 use tasker::{Event, Published};
 
 #[tokio::test]
@@ -41,6 +42,24 @@ async fn a_subscriber_is_told_what_the_workflow_publishes() {
     assert_eq!(found, [("shop.all_done".to_owned(), None, None), greeted]);
     worker.drain(Duration::from_secs(5)).await;
     db.check().await;
+}
+
+#[tokio::test]
+async fn a_test_sees_what_a_run_published() {
+    let db = db().await;
+    let workflow = Workflow::new("greet")
+        .step_fn("hello", async || 5)
+        .event("again", Event::retry_of("hello"))
+        .event("greeted", Event::success_of("hello"))
+        .event("all_done", Event::success());
+    let kit = TestTasker::new(&workflow).on(&db.pool).fail_next("hello", StepError::retryable("busy"));
+    let run = kit.run(serde_json::json!({})).await.unwrap();
+    let names: Vec<&str> = run.published.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(names, ["default.again", "default.greeted", "default.all_done"]);
+    assert_eq!(run.published[0].error.as_ref().unwrap()["message"], "busy");
+    assert_eq!((run.published[1].attempt, run.published[1].result::<u8>().unwrap()), (Some(2), 5));
+    let kept: i64 = sqlx::query_scalar("select count(*) from tasker.publication").fetch_one(&db.pool).await.unwrap();
+    assert_eq!(kept, 0, "rolled back");
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ pub struct Published {
 }
 
 impl Published {
-    pub(crate) fn read(payload: &Payload, delivery_attempt: i32) -> Result<Self> {
+    /// Reads one from its JSON. Fails with `invalid` for what is none.
+    pub fn read(payload: &Payload, delivery_attempt: i32) -> Result<Self> {
         let event: Self = payload.to()?;
         Ok(Self { payload: payload.clone(), delivery_attempt, ..event })
     }
