@@ -36,7 +36,8 @@ begin
   return true;
 end $$;
 
--- Removes one with all that is still to be delivered to it.
+-- Removes one with all that is still to be delivered to it. What is published at this very moment may leave a delivery, which nobody sees
+-- or takes any more.
 create or replace function {schema}.unsubscribe_v1(p_name text) returns bool
 language plpgsql
 {hot} as $$
@@ -48,6 +49,7 @@ begin
     return false;
   end if;
   delete from {schema}.subscription_secret x where x.subscription_id = v_id;
+  perform from {schema}.delivery d where d.subscription_id = v_id order by d.delivery_id for update;
   delete from {schema}.delivery d where d.subscription_id = v_id;
   return true;
 end $$;
@@ -106,6 +108,10 @@ begin
     where p.publication_id = p_publication and b.name = p_name
     on conflict (publication_id, subscription_id) do nothing;
   end if;
+  -- Two that do this at once lock in one order.
+  perform from {schema}.delivery d
+  where p_publication is null and d.state = 'dead' or d.publication_id = p_publication
+  order by d.delivery_id for no key update;
   -- What is being delivered at this moment goes on.
   update {schema}.delivery d set state = 'pending', attempts = 0, due_at = v_now, is_leased = false, last_error = null, ended_at = null
   where (p_publication is null and d.state = 'dead'

@@ -104,7 +104,8 @@ const COLUMNS: &str = "p.publication_id, p.at, p.event, p.workflow, p.task_id, p
     d.delivered, d.pending, d.dead";
 const COUNTS: &str = "cross join lateral (select count(*) filter (where x.state = 'done') as delivered, \
     count(*) filter (where x.state = 'pending') as pending, count(*) filter (where x.state = 'dead') as dead \
-    from {schema}.delivery x where x.publication_id = p.publication_id) d";
+    from {schema}.delivery x join {schema}.subscription b on b.subscription_id = x.subscription_id \
+    where x.publication_id = p.publication_id) d";
 
 impl Engine {
     /// Lists publications, newest first.

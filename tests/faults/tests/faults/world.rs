@@ -158,12 +158,13 @@ impl World {
             (tasks * 3, 0),
             "{fault}: events that were published, and those that were twice"
         );
-        let retried = self.number("select count(*) from tasker.publication where event = 'default.retried'").await;
+        let told_of_retries =
+            self.number("select count(*) from tasker.publication where event = 'default.retried'").await;
         let retries = self
             .number("select count(*) from tasker.event e join tasker.step s using (task_id, idx) where e.kind = 'retry' and s.publishes and e.idx = \
                      (select idx from tasker.workflow_event where name = 'retried' limit 1)")
             .await;
-        assert_eq!(retried, retries, "{fault}: retries that were published");
+        assert_eq!(told_of_retries, retries, "{fault}: retries that were published");
         let false_news = self
             .number("select count(*) from told where id not in (select publication_id from tasker.publication)")
             .await;
