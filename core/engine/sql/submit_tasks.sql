@@ -65,7 +65,7 @@ begin
   from unnest(v_ids, v_new) with ordinality as u(id, new, ord);
 
   with new as materialized (
-    select u.id, u.ord, r.revision_id, w.workflow_id, w.paused, r.sinks, r.search, r.publishes, u.input, u.key, u.run_at, u.priority, u.deadline, u.tags,
+    select u.id, u.ord, r.revision_id, w.workflow_id, w.paused, r.sinks, r.has_undo, r.search, r.publishes, u.input, u.key, u.run_at, u.priority, u.deadline, u.tags,
       u.correlation, u.trace
     from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
       with ordinality as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new, ord)
@@ -74,10 +74,10 @@ begin
     where u.new),
   made_task as (
     insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
-      deadline, created_at, publishes)
+      deadline, created_at, has_undo, publishes)
     select n.id, n.workflow_id, n.revision_id, n.sinks, p_validated, n.priority, n.input::jsonb,
       case when n.search = '{}' then coalesce(n.tags::jsonb, '{}') else coalesce(n.tags::jsonb, '{}') || {schema}.search_tags(n.search, n.input) end,
-      n.key, n.correlation, n.trace::jsonb, n.run_at, n.deadline, v_now, n.publishes
+      n.key, n.correlation, n.trace::jsonb, n.run_at, n.deadline, v_now, n.has_undo, n.publishes
     from new n),
   made as (
     insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children, publishes)

@@ -1,11 +1,12 @@
 //! Registering workflow revisions and choosing the current one.
 
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use tasker_model::definition::{Durability, OnFailure};
 use tasker_model::revision::Revision;
 use tasker_model::wait::{Until, Wait};
-use tasker_model::{Definition, Error, ErrorKind, Payload, Result, Source, WorkflowRef};
+use tasker_model::{Definition, Error, ErrorKind, Fan, Payload, Result, RevisionStep, Source, WorkflowRef};
 
 use crate::{Engine, retrying, to_error};
 
@@ -31,6 +32,12 @@ struct StepColumns<'a> {
     auto: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fan: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undo: Option<&'a str>,
     max_attempts: u32,
     timeout_ms: u64,
 }
@@ -45,14 +52,17 @@ impl Engine {
             .map(|s| StepColumns {
                 idx: s.idx,
                 name: &s.name,
-                handler: s.wait.is_none().then_some(&*s.handler),
+                handler: s.calls_handler().then_some(&*s.handler),
                 queue: &s.queue,
                 priority: s.priority.map(tasker_model::definition::Priority::number),
                 parents: &s.parents,
                 children: &s.children,
                 is_sink: s.is_sink,
-                auto: s.wait.is_some(),
+                auto: s.is_auto(),
                 wait: s.wait.as_ref().map(|wait| wait_column(revision, wait)),
+                fan: s.fan.as_ref().map(|fan| fan_column(revision, fan)),
+                child: s.child.as_ref().map(|child| child_column(revision, s, child)),
+                undo: s.undo.as_deref(),
                 max_attempts: s.retry.max_attempts,
                 timeout_ms: s.timeout_ms,
             })
@@ -73,6 +83,9 @@ impl Engine {
         }
         if !definition.events.is_empty() {
             self.require(&mut conn, "register_events", "events").await?;
+        }
+        if revision.steps.iter().any(|step| step.fan.is_some() || step.child.is_some() || step.undo.is_some()) {
+            self.require(&mut conn, "fan_out", "maps, batches, child tasks and undo").await?;
         }
         let (revision_id, created) = retrying!(
             sqlx::query_as(sql.clone())
@@ -184,6 +197,39 @@ impl Engine {
     }
 }
 
+/// What SQL needs to know of a place: `{"input": path}`, or `{"step": idx, "path": path}`.
+fn place(revision: &Revision, source: &Source) -> serde_json::Value {
+    match source {
+        Source::Step { step, path } => {
+            json!({ "step": revision.step_by_name(step).map(|step| step.idx), "path": path })
+        }
+        Source::Input { path } | Source::Item { path } => json!({ "input": path }),
+    }
+}
+
+/// What SQL needs to know of a map or batch.
+fn fan_column(revision: &Revision, fan: &Fan) -> serde_json::Value {
+    let mut column = match &fan.list {
+        Some(list) => place(revision, list),
+        None => json!({}),
+    };
+    column["kind"] = if fan.list.is_some() { "map" } else { "batch" }.into();
+    column["in_flight"] = fan.in_flight.into();
+    column["mode"] = fan.failures.as_str().into();
+    column
+}
+
+/// What SQL needs to know of a child task.
+fn child_column(revision: &Revision, step: &RevisionStep, child: &WorkflowRef) -> serde_json::Value {
+    let with = step.bindings.iter().map(|binding| {
+        let mut with = place(revision, &binding.source);
+        with["param"] = binding.param.as_str().into();
+        with["optional"] = binding.optional.into();
+        with
+    });
+    json!({ "workflow": child.to_string(), "with": with.collect::<Vec<_>>() })
+}
+
 /// What SQL needs to know of a wait.
 fn wait_column(revision: &Revision, wait: &Wait) -> serde_json::Value {
     let mut column = serde_json::Map::new();
@@ -198,7 +244,7 @@ fn wait_column(revision: &Revision, wait: &Wait) -> serde_json::Value {
             set("until_step", revision.step_by_name(step).map(|step| step.idx).into());
             set("until_path", path.clone().into());
         }
-        None => {}
+        Some(Until::Value(Source::Item { .. })) | None => {}
     }
     if let Some(signal) = &wait.signal {
         set("signal", signal.as_str().into());

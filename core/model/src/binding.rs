@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use crate::{
     definition::{Definition, StepDefinition},
     diagnostic::{
@@ -13,12 +15,13 @@ use crate::{
         suggest::{did_you_mean, nearest},
     },
     error::{Error, ErrorKind, Result},
+    fan::DynamicName,
     input::StepInput,
     payload::Payload,
     revision::RevisionStep,
     schema::{self, Found},
     signature::{Param, Signature, Signatures},
-    source::{CTX, Source},
+    source::{CTX, ITEM, RESULT, Source},
 };
 
 /// Reports what does not fit between a definition and the handlers' signatures.
@@ -27,7 +30,10 @@ pub fn check_bindings(definition: &Definition, signatures: &Signatures) -> Vec<D
     for step in &definition.steps {
         let at = format!("steps.{}", step.name);
         result_paths(&mut problems, definition, signatures, step);
-        if step.wait.is_some() {
+        if let Some(undo) = &step.undo {
+            undo_binding(&mut problems, definition, signatures, step, undo);
+        }
+        if !step.calls_handler() {
             continue;
         }
         let Some(signature) = signatures.get(&step.call) else {
@@ -75,7 +81,9 @@ pub fn bind_code_first(definition: &mut Definition, signatures: &Signatures) -> 
             if definition.steps[at].with.contains_key(&param.name) {
                 continue;
             }
-            let source = if definition.steps[..at].iter().any(|earlier| earlier.name == param.name) {
+            let source = if param.name == ITEM && definition.steps[at].fans_out() {
+                Source::Item { path: Vec::new() }
+            } else if definition.steps[..at].iter().any(|earlier| earlier.name == param.name) {
                 Source::step(&param.name)
             } else if has_input_field(definition, &param.name) || (definition.input.is_none() && param.required) {
                 Source::input_field(&param.name)
@@ -102,6 +110,13 @@ pub fn arguments(step: &RevisionStep, params: &[Param], input: &StepInput) -> Re
                 arguments.insert(binding.param.clone(), value);
             }
             None if is_optional => {}
+            None if binding.source.step_name().is_some_and(|step| input.paged.contains_key(step)) => {
+                let message = format!(
+                    "step `{}` takes `{}` from `{}`, which is too large to be delivered at once; read it in pages",
+                    step.name, binding.param, binding.source
+                );
+                return Err(Error::new(ErrorKind::ContextTooLarge, message).with("source", &binding.source));
+            }
             None => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
@@ -120,7 +135,7 @@ pub fn arguments(step: &RevisionStep, params: &[Param], input: &StepInput) -> Re
         if arguments.contains_key(&param.name) || step.bindings.iter().any(|binding| binding.param == param.name) {
             continue;
         }
-        match value(&Source::input_field(&param.name), input) {
+        match implied(&param.name, input) {
             Some(value) => {
                 arguments.insert(param.name.clone(), value);
             }
@@ -141,8 +156,20 @@ pub fn arguments(step: &RevisionStep, params: &[Param], input: &StepInput) -> Re
     Ok(arguments)
 }
 
+/// What a parameter gets that nothing binds: the item of its run, the result of the step that it undoes, else the input field of its
+/// name.
+fn implied(param: &str, input: &StepInput) -> Option<Payload> {
+    let name = DynamicName::of(&input.step.name);
+    match (param, name.undoes) {
+        (RESULT, Some(undone)) => input.results.get(undone).cloned(),
+        (ITEM, _) if input.step.item.is_some() => input.step.item.clone(),
+        _ => value(&Source::input_field(param), input),
+    }
+}
+
 fn value(source: &Source, input: &StepInput) -> Option<Payload> {
     let (mut value, path) = match source {
+        Source::Item { path } => (input.step.item.clone()?, path),
         Source::Input { path } => (input.task.input.clone(), path),
         Source::Step { step, path } => (input.results.get(step)?.clone(), path),
     };
@@ -162,6 +189,7 @@ fn has_input_field(definition: &Definition, field: &str) -> bool {
 fn is_bound(definition: &Definition, step: &StepDefinition, param: &Param) -> bool {
     !param.required
         || param.name == CTX
+        || param.name == ITEM && step.fans_out()
         || step.with.contains_key(&param.name)
         // Without a schema any field may be there; the first run says whether it is.
         || definition.input.is_none()
@@ -195,6 +223,52 @@ fn unbound(
     }
 }
 
+/// Reports an undo that nobody has, and parameters of it that nothing gives: it takes what its step takes, and the step's `result`.
+fn undo_binding(
+    problems: &mut Vec<Diagnostic>,
+    definition: &Definition,
+    signatures: &Signatures,
+    step: &StepDefinition,
+    undo: &str,
+) {
+    let at = format!("steps.{}.undo", step.name);
+    let Some(signature) = signatures.get(undo) else {
+        let handlers = signatures.handlers.iter().map(|signature| signature.handler.as_str());
+        problems.push(
+            Diagnostic::error(Code::UnknownHandler, at, format!("no handler is called `{undo}`"))
+                .maybe_help(did_you_mean(undo, handlers)),
+        );
+        return;
+    };
+    let missing = |param: &&Param| param.name != RESULT && !is_bound(definition, step, param);
+    for param in signature.params.iter().filter(missing) {
+        let message =
+            format!("parameter `{}` of `{undo}` has no value when step `{}` is undone", param.name, step.name);
+        problems.push(Diagnostic::error(Code::Unbound, &at, message).help(format!(
+            "bind it in the step's `with`, or take it from the step's result by a parameter `{RESULT}`"
+        )));
+    }
+}
+
+/// The schema of what a step gives to others, as far as it is known.
+fn result_schema(producer: &StepDefinition, signatures: &Signatures) -> Option<Value> {
+    if let Some(wait) = &producer.wait {
+        return wait.payload.clone();
+    }
+    if producer.child.is_some() {
+        return None;
+    }
+    if producer.batch.is_some() {
+        let list = || json!({ "type": "array" });
+        return Some(json!({
+            "type": "object", "additionalProperties": false,
+            "properties": { "items": { "type": "integer" }, "results": list(), "failed": list() },
+        }));
+    }
+    let result = signatures.get(&producer.call)?.result.clone()?;
+    Some(if producer.map.is_some() { json!({ "type": "array", "items": result }) } else { result })
+}
+
 /// Reports paths into results that the producing handler's schema rules out.
 fn result_paths(
     problems: &mut Vec<Diagnostic>,
@@ -206,11 +280,9 @@ fn result_paths(
         let Source::Step { step: producer, path } = source else {
             continue;
         };
-        let result = definition.step(producer).and_then(|producer| match &producer.wait {
-            Some(wait) => wait.payload.as_ref(),
-            None => signatures.get(&producer.call)?.result.as_ref(),
-        });
-        let Some(Found::Nothing { segment, fields }) = result.map(|schema| schema::look_up(schema, path)) else {
+        let result = definition.step(producer).and_then(|producer| result_schema(producer, signatures));
+        let Some(Found::Nothing { segment, fields }) = result.as_ref().map(|schema| schema::look_up(schema, path))
+        else {
             continue;
         };
         let place = path[..segment].iter().fold(producer.clone(), |place, segment| format!("{place}.{segment}"));

@@ -13,10 +13,11 @@ use crate::{
     limits,
     retry::Backoff,
     schema::{self, Found},
-    source::{CTX, INPUT, Source},
+    source::{CTX, INPUT, ITEM, Source},
 };
 
 mod event;
+mod kinds;
 mod wait;
 
 /// Reports everything that is wrong with a definition; returns its graph if nothing is.
@@ -137,12 +138,12 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
     let at = format!("steps.{}", step.name);
     if !is_name(&step.name) {
         problems.push(bad_name(&at, "step", &step.name).on_key());
-    } else if step.name == INPUT || step.name == CTX {
+    } else if [INPUT, CTX, ITEM].contains(&step.name.as_str()) {
         problems.push(
             Diagnostic::error(
                 Code::Reserved,
                 &at,
-                format!("no step may be called `{}`: it names the task's own", step.name),
+                format!("no step may be called `{}`: the word has a meaning of its own", step.name),
             )
             .help("choose another name")
             .on_key(),
@@ -150,9 +151,12 @@ fn step(problems: &mut Vec<Diagnostic>, definition: &Definition, step: &StepDefi
     }
     if step.wait.is_some() {
         wait::check(problems, definition, &at, step);
+    } else if step.child.is_some() {
+        // It has no handler.
     } else if let Err(error) = check_handler_name(&step.call) {
         problems.push(Diagnostic::error(Code::BadName, format!("{at}.call"), error.message));
     }
+    kinds::check(problems, definition, &at, step);
     name(problems, &format!("{at}.queue"), "queue", &step.queue);
     let mut listed = HashSet::new();
     for (position, parent) in step.after.iter().enumerate() {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::EventDefinition,
+    fan::{Batch, Failures, Fan},
     id::DEFAULT_NAMESPACE,
     id::WorkflowRef,
     retry::Retry,
@@ -127,12 +128,27 @@ pub struct StepDefinition {
     /// The step's name.
     #[serde(skip)]
     pub name: String,
-    /// The handler's name; empty for a step that waits.
+    /// The handler's name; empty for a step that waits or is a task of its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub call: String,
     /// What it waits for, in place of a handler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// The workflow that it runs as a task of its own, in place of a handler; `with` makes that task's input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowRef>,
+    /// The list for each item of which it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<Source>,
+    /// How many items of the list run at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+    /// That its handler divides its work into ranges, and how these run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// The handler that undoes what it did, when the task fails or is cancelled later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// Where the parameters' values come from; a source in a step is an edge.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub with: BTreeMap<String, Source>,
@@ -229,6 +245,11 @@ impl StepDefinition {
             name: name.into(),
             call: call.into(),
             wait: None,
+            child: None,
+            map: None,
+            max_in_flight: None,
+            batch: None,
+            undo: None,
             with: BTreeMap::new(),
             after: Vec::new(),
             routes: Vec::new(),
@@ -245,6 +266,39 @@ impl StepDefinition {
         Self { wait: Some(wait), ..Self::new(name, "") }
     }
 
+    /// Says whether it calls a handler.
+    pub fn calls_handler(&self) -> bool {
+        self.wait.is_none() && self.child.is_none()
+    }
+
+    /// Says whether it runs many times at once, over the items of a list or the ranges of its work.
+    pub fn fans_out(&self) -> bool {
+        self.map.is_some() || self.batch.is_some()
+    }
+
+    /// Returns how it fans out; `policy` is the workflow's.
+    pub fn fan(&self, policy: OnFailure) -> Option<Fan> {
+        if let Some(batch) = &self.batch {
+            return Some(Fan {
+                list: None,
+                batch: Some(batch.clone()),
+                in_flight: batch.parallel,
+                failures: batch.on_failure,
+            });
+        }
+        Some(Fan {
+            list: Some(self.map.clone()?),
+            batch: None,
+            in_flight: self.max_in_flight.unwrap_or(crate::fan::DEFAULT_IN_FLIGHT),
+            failures: Failures::from(policy),
+        })
+    }
+
+    /// Returns the step whose result is the list of this one.
+    pub(crate) fn list_step(&self) -> Option<&str> {
+        self.map.as_ref()?.step_name()
+    }
+
     /// Returns the step whose result says until when this one waits.
     pub(crate) fn until_step(&self) -> Option<&str> {
         match self.wait.as_ref()?.until.as_ref()? {
@@ -255,7 +309,7 @@ impl StepDefinition {
 
     /// Returns the names of the steps that this one depends on, sorted, each once.
     pub fn dependencies(&self) -> Vec<&str> {
-        let sources = self.with.values().filter_map(Source::step_name).chain(self.until_step());
+        let sources = self.with.values().filter_map(Source::step_name).chain(self.until_step()).chain(self.list_step());
         let mut names: Vec<&str> = sources.chain(self.after.iter().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();

@@ -95,7 +95,8 @@ fn mentions(definition: &Definition, at: usize) -> impl Iterator<Item = (String,
     let after =
         step.after.iter().enumerate().map(|(at, name)| (format!("steps.{}.after.{at}", step.name), name.as_str()));
     let until = step.until_step().map(|name| (format!("steps.{}.wait.until", step.name), name));
-    with.chain(after).chain(until)
+    let list = step.list_step().map(|name| (format!("steps.{}.map", step.name), name));
+    with.chain(after).chain(until).chain(list)
 }
 
 /// Reports each set of steps that wait for each other, at the first mention that closes it.

@@ -20,6 +20,10 @@ pub struct StepInput {
     /// The results of the steps that this one depends on, by name; `null` for a step that was skipped.
     #[serde(default)]
     pub results: BTreeMap<String, Payload>,
+    /// Of the steps that this one depends on, the maps and batches whose results are too large to be delivered at once: how many they
+    /// have. They are read in pages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paged: BTreeMap<String, u32>,
     /// What the last checkpoint saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Payload>,
@@ -72,6 +76,9 @@ pub struct StepPart {
     /// The step's `config` from the definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Payload>,
+    /// The item of a map, or the range of a batch, that this run is for.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::payload::present")]
+    pub item: Option<Payload>,
 }
 
 impl StepInput {

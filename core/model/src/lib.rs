@@ -29,6 +29,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod error;
 pub mod event;
+pub mod fan;
 pub mod graph;
 pub mod id;
 pub mod input;
@@ -48,6 +49,7 @@ pub use definition::{Definition, Durability, OnFailure, Priority, StepDefinition
 pub use diagnostic::{Diagnostic, Report, Severity, nearest};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventDefinition, On};
+pub use fan::{Batch, DynamicName, Failures, Fan};
 pub use graph::Graph;
 pub use id::{StepRef, TaskId, WorkflowRef};
 pub use input::StepInput;

@@ -111,7 +111,7 @@ pub struct StepFailure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// What a program may want to know.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "wire::present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::payload::present")]
     pub details: Option<Payload>,
 }
 
@@ -124,7 +124,7 @@ pub struct Checkpoint {
     #[serde(default)]
     pub items: u64,
     /// What has been gathered so far.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "wire::present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::payload::present")]
     pub accumulated: Option<Payload>,
 }
 

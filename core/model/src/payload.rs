@@ -116,6 +116,13 @@ impl From<Payload> for Box<RawValue> {
     }
 }
 
+/// Reads a field that is there, so that `null` is a value and only absence is none.
+pub(crate) fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Payload>, D::Error> {
+    serde::Deserialize::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

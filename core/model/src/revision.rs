@@ -11,6 +11,8 @@ use crate::{
     definition::{Definition, Priority},
     diagnostic::Diagnostic,
     error::{Error, ErrorKind, Result},
+    fan::Fan,
+    id::WorkflowRef,
     limits::INPUT_BYTES,
     payload::check_payload,
     retry::Retry,
@@ -45,10 +47,16 @@ pub struct RevisionStep {
     pub idx: i32,
     /// Its name.
     pub name: String,
-    /// The handler that it calls; empty where it waits.
+    /// The handler that it calls; empty where it calls none.
     pub handler: String,
     /// What it waits for, in place of a handler.
     pub wait: Option<Wait>,
+    /// The workflow that it runs, in place of a handler.
+    pub child: Option<WorkflowRef>,
+    /// How it fans out.
+    pub fan: Option<Fan>,
+    /// The handler that undoes it.
+    pub undo: Option<String>,
     /// The queue it waits in.
     pub queue: String,
     /// Its own priority, if it has one.
@@ -69,6 +77,18 @@ pub struct RevisionStep {
     pub bindings: Vec<Binding>,
     /// What the handler finds in its context.
     pub config: Option<Value>,
+}
+
+impl RevisionStep {
+    /// Says whether it calls a handler.
+    pub fn calls_handler(&self) -> bool {
+        self.wait.is_none() && self.child.is_none()
+    }
+
+    /// Says whether the engine itself moves it on: it waits, runs a child task, or fans out over a list.
+    pub fn is_auto(&self) -> bool {
+        !self.calls_handler() || self.fan.as_ref().is_some_and(|fan| fan.list.is_some())
+    }
 }
 
 /// One argument of a step.
@@ -106,6 +126,9 @@ impl Revision {
                 name: name.clone(),
                 handler: step.call.clone(),
                 wait: step.wait.clone(),
+                child: step.child.clone(),
+                fan: step.fan(definition.on_failure),
+                undo: step.undo.clone(),
                 queue: step.queue.clone(),
                 priority: step.priority,
                 retry: step.retry,
@@ -187,6 +210,10 @@ fn binding(definition: &Definition, param: &str, source: &Source) -> Binding {
         (Source::Input { path }, Some(input)) => path
             .first()
             .is_some_and(|field| schema::fields(input).contains(&field.as_str()) && !schema::requires(input, field)),
+        // A batch that divides its work is called without a range.
+        (Source::Item { .. }, _) => {
+            definition.steps.iter().any(|step| step.batch.is_some() && step.with.get(param) == Some(source))
+        }
         _ => false,
     };
     Binding { param: param.to_owned(), source: source.clone(), optional }

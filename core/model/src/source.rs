@@ -13,6 +13,10 @@ use crate::{
 pub const INPUT: &str = "input";
 /// The parameter that receives the step's context; no step may have this name.
 pub const CTX: &str = "ctx";
+/// The first segment that stands for the item of a map or the range of a batch; no step may have this name.
+pub const ITEM: &str = "item";
+/// The parameter that receives the result of the step that is undone; no step may have this name where one has an `undo`.
+pub const RESULT: &str = "result";
 
 /// Names a value: `validate_cart`, `validate_cart.total`, `input`, `input.lines.0.sku`.
 ///
@@ -29,6 +33,11 @@ pub enum Source {
     /// The input of the task, or a part of it.
     Input {
         /// The way into the input.
+        path: Vec<String>,
+    },
+    /// The item of a map, or the range of a batch, or a part of it.
+    Item {
+        /// The way into the item.
         path: Vec<String>,
     },
 }
@@ -48,21 +57,25 @@ impl Source {
     pub fn step_name(&self) -> Option<&str> {
         match self {
             Self::Step { step, .. } => Some(step),
-            Self::Input { .. } => None,
+            Self::Input { .. } | Self::Item { .. } => None,
         }
     }
 
     /// Returns the way into the value.
     pub fn path(&self) -> &[String] {
         match self {
-            Self::Step { path, .. } | Self::Input { path } => path,
+            Self::Step { path, .. } | Self::Input { path } | Self::Item { path } => path,
         }
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.step_name().unwrap_or(INPUT))?;
+        f.write_str(match self {
+            Self::Step { step, .. } => step,
+            Self::Input { .. } => INPUT,
+            Self::Item { .. } => ITEM,
+        })?;
         self.path().iter().try_for_each(|segment| write!(f, ".{segment}"))
     }
 }
@@ -82,7 +95,11 @@ impl FromStr for Source {
                 format!("`{text}` names no value; write `step`, `step.field`, `input` or `input.field`"),
             ));
         }
-        Ok(if first == INPUT { Self::Input { path } } else { Self::Step { step: first, path } })
+        Ok(match first.as_str() {
+            INPUT => Self::Input { path },
+            ITEM => Self::Item { path },
+            _ => Self::Step { step: first, path },
+        })
     }
 }
 
@@ -104,7 +121,7 @@ mod tests {
 
     #[test]
     fn sources_survive_their_text() {
-        for text in ["a", "a.b.0.c-d", "input", "input.email"] {
+        for text in ["a", "a.b.0.c-d", "input", "input.email", "item", "item.sku"] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
         assert_eq!("input.email".parse::<Source>().unwrap(), Source::input_field("email"));

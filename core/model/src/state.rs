@@ -144,7 +144,7 @@ pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
         engine(Some(Running), Cancelled, "cancel was asked for and the last sink ended"),
         verb(Failed, Running, "retry now, retry failed, retry from here, resolve or skip"),
         verb(Cancelled, Running, "retry now, retry failed, retry from here, resolve or skip"),
-        verb(Complete, Running, "retry from here"),
+        verb(Complete, Running, "retry from here or compensate"),
     ]
 };
 
@@ -158,6 +158,7 @@ pub const STEP_TRANSITIONS: &[Transition<StepState>] = {
         engine(Some(Waiting), Ready, "all parents ended, at least one of them live"),
         engine(Some(Waiting), Skipped, "all parents ended, one of them blocked or none of them live"),
         engine(Some(Waiting), Cancelled, "its task is ending"),
+        engine(Some(Ready), Waiting, "it runs many times at once: it waits for its items or ranges"),
         engine(Some(Ready), Ready, "retry, release or timeout: a new message; a timeout raises gen"),
         engine(Some(Ready), Done, "its result was settled"),
         engine(Some(Ready), Failed, "its failure was permanent or its attempts are used up"),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tasker_engine::{Change, Claimed, Engine};
 use tasker_model::input::{StepPart, TaskPart};
 use tasker_model::{
-    Error, ErrorKind, Outcome, Payload, Result, Revision, RevisionStep, StepFailure, StepInput, id::StepRef,
+    DynamicName, Error, ErrorKind, Outcome, Payload, Result, Revision, RevisionStep, StepFailure, StepInput,
+    id::StepRef,
 };
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +24,11 @@ use crate::{Handler, StepContext};
 
 /// Finds a claimed step in its revision.
 pub fn revision_step<'r>(revision: &'r Revision, claimed: &Claimed) -> Result<&'r RevisionStep> {
-    usize::try_from(claimed.lease.idx).ok().and_then(|at| revision.steps.get(at)).ok_or_else(|| {
+    let found = match &claimed.step_name {
+        Some(name) => revision.step_by_name(DynamicName::of(name).step),
+        None => usize::try_from(claimed.lease.idx).ok().and_then(|at| revision.steps.get(at)),
+    };
+    found.ok_or_else(|| {
         Error::new(
             ErrorKind::Internal,
             format!(
@@ -37,22 +42,35 @@ pub fn revision_step<'r>(revision: &'r Revision, claimed: &Claimed) -> Result<&'
     })
 }
 
+/// The key under which the engine says how many items have the results that are too large to be delivered.
+const PAGED: &str = "paged";
+
 /// Builds what the handler is given. Results are keyed by the names of the steps they came from; a skipped one gives null.
 pub fn step_input(revision: &Revision, claimed: &Claimed) -> Result<StepInput> {
     let step = revision_step(revision, claimed)?;
-    let mut by_idx: BTreeMap<i32, Payload> = match &claimed.results {
+    // By their number, those of dynamic steps by their name.
+    let mut delivered: BTreeMap<String, Payload> = match &claimed.results {
         Some(results) => results.to()?,
         None => BTreeMap::new(),
     };
-    let results = step
+    let name_of = |idx: i32| Some(revision.steps.get(usize::try_from(idx).ok()?)?.name.clone());
+    let paged: BTreeMap<i32, u32> = match delivered.remove(PAGED) {
+        Some(paged) => paged.to()?,
+        None => BTreeMap::new(),
+    };
+    let paged: BTreeMap<String, u32> =
+        paged.into_iter().filter_map(|(idx, count)| Some((name_of(idx)?, count))).collect();
+    let name = claimed.step_name.clone().unwrap_or_else(|| step.name.clone());
+    let mut results: BTreeMap<String, Payload> = step
         .parents
         .iter()
-        .filter_map(|parent| {
-            let name = &revision.steps.get(usize::try_from(*parent).ok()?)?.name;
-            Some((name.clone(), by_idx.remove(parent).unwrap_or_default()))
-        })
+        .filter_map(|parent| Some((name_of(*parent)?, delivered.remove(&parent.to_string()).unwrap_or_default())))
+        .filter(|(parent, _)| !paged.contains_key(parent))
         .collect();
-    let name = claimed.step_name.clone().unwrap_or_else(|| step.name.clone());
+    if let Some(undone) = DynamicName::of(&name).undoes {
+        let result = delivered.remove(undone).or_else(|| delivered.remove(&step.idx.to_string()));
+        results.insert(undone.to_owned(), result.unwrap_or_default());
+    }
     let id = StepRef { task: claimed.lease.task_id, step: name.clone() };
     let idempotency_key = match claimed.run {
         0 => id.to_string(),
@@ -76,8 +94,10 @@ pub fn step_input(revision: &Revision, claimed: &Claimed) -> Result<StepInput> {
             timeout_ms: step.timeout_ms,
             deadline_at: claimed.deadline,
             config: step.config.as_ref().map(Payload::from_value).transpose()?,
+            item: claimed.step_name.as_ref().and(claimed.item.clone()),
         },
         results,
+        paged,
         checkpoint: claimed.checkpoint.clone(),
         idempotency_key,
         correlation_id: claimed.correlation_id.clone(),

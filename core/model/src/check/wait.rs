@@ -38,6 +38,7 @@ pub(super) fn check(problems: &mut Vec<Diagnostic>, definition: &Definition, ste
     }
     let foreign = [
         (!step.call.is_empty(), "call"),
+        (step.child.is_some(), "child"),
         (!step.with.is_empty(), "with"),
         (!step.routes.is_empty(), "routes"),
         (step.retry != Retry::default(), "retry"),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 use super::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Definition, Durability, OnFailure, StepDefinition};
-use crate::{duration::format_duration, id::DEFAULT_NAMESPACE, retry::Retry, wait::Wait};
+use crate::{duration::format_duration, fan::Batch, id::DEFAULT_NAMESPACE, retry::Retry, wait::Wait};
 
 pub(super) fn write(definition: &Definition) -> String {
     let mut lines = vec![format!("name: {}", scalar(&definition.name))];
@@ -54,6 +54,21 @@ fn step_line(step: &StepDefinition) -> String {
     if let Some(wait) = &step.wait {
         entries.push(("wait", self::wait(wait)));
     }
+    if let Some(child) = &step.child {
+        entries.push(("child", scalar(&child.to_string())));
+    }
+    if let Some(map) = &step.map {
+        entries.push(("map", scalar(&map.to_string())));
+    }
+    if let Some(in_flight) = step.max_in_flight {
+        entries.push(("max_in_flight", in_flight.to_string()));
+    }
+    if let Some(batch) = &step.batch {
+        entries.push(("batch", self::batch(batch)));
+    }
+    if let Some(undo) = &step.undo {
+        entries.push(("undo", scalar(undo)));
+    }
     if !step.with.is_empty() {
         let with =
             step.with.iter().map(|(param, source)| format!("{}: {}", scalar(param), scalar(&source.to_string())));
@@ -91,6 +106,16 @@ fn wait(wait: &Wait) -> String {
         wait.payload.as_ref().map(|payload| format!("payload: {}", flow(payload))),
         wait.timeout_ms.map(|ms| format!("timeout: {}", format_duration(ms))),
         wait.default.as_ref().map(|default| format!("default: {}", flow(default))),
+    ];
+    braces(&entries.into_iter().flatten().collect::<Vec<_>>())
+}
+
+fn batch(batch: &Batch) -> String {
+    let default = Batch::default();
+    let entries = [
+        (batch.size != default.size).then(|| format!("size: {}", batch.size)),
+        (batch.parallel != default.parallel).then(|| format!("parallel: {}", batch.parallel)),
+        (batch.on_failure != default.on_failure).then(|| format!("on_failure: {}", batch.on_failure.as_str())),
     ];
     braces(&entries.into_iter().flatten().collect::<Vec<_>>())
 }

@@ -68,6 +68,12 @@ codes! {
     BadRoute = "TSK0123", "a route that does not follow its decision";
     /// A wait that says nothing, too much, or what only a handler has.
     BadWait = "TSK0124", "a wait that cannot be kept";
+    /// A map or batch that cannot run.
+    BadFan = "TSK0125", "a map or batch that cannot run";
+    /// A child task that cannot be.
+    BadChild = "TSK0126", "a child task that cannot be";
+    /// An undo without anything to undo.
+    BadUndo = "TSK0127", "an undo that cannot be";
     /// An event that can never be published.
     BadEvent = "TSK0128", "an event that is never published";
     /// A handler that nobody has.

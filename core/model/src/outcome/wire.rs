@@ -9,12 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Outcome, StepFailure};
-use crate::{id::WorkflowRef, payload::Payload};
-
-/// Reads a field that is there, so that `null` is a value and only absence is none.
-pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
-    Payload::deserialize(deserializer).map(Some)
-}
+use crate::{
+    id::WorkflowRef,
+    payload::{Payload, present},
+};
 
 /// All fields of all outcomes.
 #[derive(Deserialize)]

@@ -11,13 +11,31 @@ use crate::{
     definition::{DEFAULT_QUEUE, DEFAULT_TIMEOUT_MS, Priority, StepDefinition},
     diagnostic::{Code, Diagnostic},
     duration::parse_duration,
+    fan::{Batch, Failures},
+    id::WorkflowRef,
     retry::{Backoff, Retry},
     source::Source,
     wait::{Until, Wait},
 };
 
-const STEP_KEYS: [&str; 10] =
-    ["call", "wait", "with", "after", "routes", "retry", "timeout", "queue", "priority", "config"];
+const STEP_KEYS: [&str; 15] = [
+    "call",
+    "wait",
+    "child",
+    "map",
+    "max_in_flight",
+    "batch",
+    "undo",
+    "with",
+    "after",
+    "routes",
+    "retry",
+    "timeout",
+    "queue",
+    "priority",
+    "config",
+];
+const BATCH_KEYS: [&str; 3] = ["size", "parallel", "on_failure"];
 const WAIT_KEYS: [&str; 6] = ["for", "until", "signal", "payload", "timeout", "default"];
 const RETRY_KEYS: [&str; 5] = ["attempts", "backoff", "base", "cap", "jitter"];
 
@@ -41,7 +59,7 @@ impl Reader {
             return step;
         };
         let call = below(&at, "call");
-        if !entries.iter().any(|(key, _)| key.text == "wait") {
+        if !entries.iter().any(|(key, _)| key.text == "wait" || key.text == "child") {
             self.required(
                 &entries,
                 "call",
@@ -55,6 +73,11 @@ impl Reader {
             match key.text.as_str() {
                 "call" => step.call = self.text(node, &at, "a handler's name").unwrap_or_default(),
                 "wait" => step.wait = Some(self.wait(node, &at)),
+                "child" => step.child = self.child(node, &at),
+                "map" => step.map = self.list(node, &at),
+                "max_in_flight" => step.max_in_flight = self.count(node, &at),
+                "batch" => step.batch = Some(self.batch(node, &at)),
+                "undo" => step.undo = self.text(node, &at, "a handler's name"),
                 "with" => self.with(&mut step, node, &at),
                 "after" => step.after = self.texts(node, &at, "a step's name", "after: [charge]"),
                 "routes" => step.routes = self.texts(node, &at, "a step's name", "routes: [review, approve]"),
@@ -92,6 +115,60 @@ impl Reader {
                 );
             }
         }
+    }
+
+    fn child(&mut self, node: &Node, at: &str) -> Option<WorkflowRef> {
+        let text = self.text(node, at, "a workflow's name")?;
+        match text.parse() {
+            Ok(child) => Some(child),
+            Err(_) => {
+                let problem = Diagnostic::error(Code::BadChild, at, format!("`{text}` is no workflow's name"));
+                self.report(node.place, problem.help("write `child: shipments`, or `child: warehouse.shipments`"));
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, node: &Node, at: &str) -> Option<Source> {
+        let text = self.text(node, at, "where the list is")?;
+        match text.parse() {
+            Ok(source) => Some(source),
+            Err(_) => {
+                let problem = Diagnostic::error(Code::BadSource, at, format!("`{text}` names no list"));
+                self.report(node.place, problem.help("write `map: validate.items` or `map: input.lines`"));
+                None
+            }
+        }
+    }
+
+    fn batch(&mut self, node: &Node, batch_at: &str) -> Batch {
+        let mut batch = Batch::default();
+        let help = "write `batch: { size: 1000, parallel: 4, on_failure: continue }`";
+        for (key, node) in self.entries(node, batch_at, "how the batch runs", help).unwrap_or_default() {
+            let at = below(batch_at, &key.text);
+            match key.text.as_str() {
+                "size" => batch.size = self.count(node, &at).unwrap_or(batch.size),
+                "parallel" => batch.parallel = self.count(node, &at).unwrap_or(batch.parallel),
+                "on_failure" => {
+                    batch.on_failure = self.choice(node, &at, &Failures::NAMES).unwrap_or(batch.on_failure);
+                }
+                _ => self.unknown_key(key, &at, "a batch", &BATCH_KEYS),
+            }
+        }
+        batch
+    }
+
+    /// A whole number.
+    fn count<N: TryFrom<u64>>(&mut self, node: &Node, at: &str) -> Option<N> {
+        if let Kind::Scalar(text, is_plain) = &node.kind
+            && let Scalar::Number(number) = Scalar::of(text, *is_plain)
+            && let Some(count) = number.as_u64().and_then(|count| N::try_from(count).ok())
+        {
+            return Some(count);
+        }
+        let problem = Diagnostic::error(Code::BadFan, at, "this is counted by a whole number");
+        self.report(node.place, problem.help("write for example `20`"));
+        None
     }
 
     fn wait(&mut self, node: &Node, wait_at: &str) -> Wait {
