@@ -48,6 +48,7 @@ declare
   v_last int;
   v_next int;
   v_free int;
+  v_live int;
   v_ready int[];
 begin
   select (s.item->>'first')::int as first, (s.item->>'count')::int as count, (s.item->>'in_flight')::int as in_flight, s.item->>'name' as name,
@@ -65,12 +66,11 @@ begin
   if v_free <= 0 then
     return '{}';
   end if;
+  select count(*) into v_live from {schema}.step p where p.task_id = p_task and p.idx = any(v_fan.parents) and {schema}.is_live(p, p_idx);
   with made as (
     insert into {schema}.step (task_id, idx, state, waits, live, run, priority, target_id, is_sink, auto, name, origin, parents, children, item)
-    select p_task, v_fan.first + c.at + e.ord - 1, 'ready', 0,
-      (select count(*) from {schema}.step p where p.task_id = p_task and p.idx = any(v_fan.parents) and {schema}.is_live(p, p_idx)),
-      v_fan.run, v_fan.priority, v_fan.target_id, false, false, v_fan.name || '[' || c.at + e.ord - 1 || ']', p_idx, v_fan.parents,
-      array[p_idx], e.value
+    select p_task, (v_fan.first + c.at + e.ord - 1)::int, 'ready', 0, v_live, v_fan.run, v_fan.priority, v_fan.target_id, false, false,
+      v_fan.name || '[' || c.at + e.ord - 1 || ']', p_idx, v_fan.parents, array[p_idx], e.value
     from {schema}.fan_item c
     cross join lateral jsonb_array_elements(c.items) with ordinality as e(value, ord)
     where c.task_id = p_task and c.idx = p_idx and c.at > v_next - 100 and c.at < v_next + v_free
@@ -107,6 +107,18 @@ begin
     where s.task_id = p_task and s.idx = p_idx;
     delete from {schema}.fan_item f where f.task_id = p_task and f.idx = p_idx;
   end if;
+end $$;
+
+-- The same for several, each named by its task and the step that fanned out. Answers those whose items have all ended.
+create or replace function {schema}.fail_items(p_task uuid[], p_idx int[]) returns table (task_id uuid, is_over bool) language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_fan record;
+begin
+  for v_fan in select distinct u.task_id, u.idx from unnest(p_task, p_idx) as u(task_id, idx) loop
+    perform {schema}.item_failed(v_fan.task_id, v_fan.idx);
+    return query select s.task_id, s.waits = 0 from {schema}.step s where s.task_id = v_fan.task_id and s.idx = v_fan.idx and s.state = 'waiting';
+  end loop;
 end $$;
 
 -- Lets the maps among the steps that became ready fan out over their lists, or fails those that find none. Answers whether any ended, and

@@ -47,7 +47,8 @@ begin
         left join {schema}.workflow w on w.workflow_id = k.workflow_id
         left join {schema}.target t on t.target_id = s.target_id
         left join lateral (
-          select jsonb_object_agg(r.idx, r.result)::text as results
+          select case when bool_or(r.auto) then {schema}.parent_results(u.task_id, s.parents)
+            else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text as results
           from {schema}.step r
           where r.task_id = u.task_id and r.idx = any(s.parents) and (r.state = 'done' or r.skipped_as = 'operator')
         ) p on s.parents <> '{}'
@@ -94,7 +95,8 @@ begin
   select 'leased', 1, null, null, p_queue, p_band, p_msg, 1, 0, p_task, p_idx, p_gen, s.run, s.attempt, k.revision_id, t.handler_id,
     s.name, k.created_at, k.deadline, k.input::text, k.tags::text, k.correlation_id, k.trace::text,
     case when s.parents <> '{}' then (
-      select jsonb_object_agg(r.idx, r.result)::text
+      select case when bool_or(r.auto) then {schema}.parent_results(p_task, s.parents)
+        else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text
       from {schema}.step r
       where r.task_id = p_task and r.idx = any(s.parents) and (r.state = 'done' or r.skipped_as = 'operator'))
     end,

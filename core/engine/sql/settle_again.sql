@@ -1,11 +1,19 @@
--- Outcomes after which the step will run again: retry, checkpoint, release, validated, paused, and `cancelled` where nobody asked for it.
+-- Outcomes after which the step will run again, and the failures of items, which concern only the step that fanned out: item_failure; retry, checkpoint, release, validated, paused, and `cancelled` where nobody asked for it.
 -- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there.
--- Answers what was applied, the steps to send on with their due times, and the sinks that ended.
+-- Answers what was applied, the steps to send on with their due times, the sinks that ended, and the steps whose items failed.
 drop function if exists {schema}.settle_again(int[], int[], uuid[], int[], int[], text[], text[], bigint[], int[], int, timestamptz);
+do $$
+begin
+  -- It answered less before.
+  if (select not 'fan_task' = any(p.proargnames) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = '{schema_text}' and p.proname = 'settle_again') then
+    drop function {schema}.settle_again(int[], int[], uuid[], int[], int[], text[], text[], text[], bigint[], int[], int, timestamptz);
+  end if;
+end $$;
 create or replace function {schema}.settle_again(
   p_ord int[], p_hits int[], p_task uuid[], p_idx int[], p_gen int[], p_kind text[], p_value text[], p_error text[], p_delay_ms bigint[], p_duration_ms int[],
   p_worker int, p_now timestamptz)
-returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[]) language plpgsql as $$
+returns table (applied int[], task uuid[], idx int[], due timestamptz[], sink_task uuid[], fan_task uuid[], fan_idx int[]) language plpgsql as $$
 declare
   v_applied int[];
   v_task uuid[];
@@ -14,16 +22,18 @@ declare
   v_event_task uuid[];
   v_event_idx int[];
 begin
-  -- A retry in an ending task is its last failure. Its children ended with the task; only their counters move.
+  -- A retry in an ending task is its last failure. Its children ended with the task; only their counters move. The failure of an item or
+  -- range, of which its step is the only child, moves its counters too, and what follows of that the caller does.
   with mine as (
     select u.* from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
     join {schema}.task k on k.task_id = u.task_id
-    where u.kind = 'retry' and u.ord = any(p_hits) and k.ending is not null),
+    where (u.kind = 'retry' and k.ending is not null or u.kind = 'item_failure') and u.ord = any(p_hits)),
   failed as (
     update {schema}.step s set state = 'failed', error = m.error::jsonb, finished_at = p_now
     from mine m
     where s.task_id = m.task_id and s.idx = m.idx and s.gen = m.gen and s.state in ({step_before:failed})
-    returning m.ord, s.task_id, s.idx, s.run, s.attempt, s.children, s.is_sink, s.error, s.publishes),
+    returning m.ord, s.task_id, s.idx, s.run, s.attempt, s.children, s.is_sink, s.error, s.publishes,
+      m.kind = 'item_failure' as is_item),
   told as (
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error)
     select p_now, f.task_id, f.idx, 'failed', f.run, f.attempt, p_worker, p_duration_ms[f.ord], f.error from failed f),
@@ -31,9 +41,10 @@ begin
     update {schema}.step c set waits = c.waits - f.n, blocked = c.blocked + f.n
     from (select f.task_id, x.idx, count(*)::int as n from failed f cross join lateral unnest(f.children) as x(idx) group by 1, 2) f
     where c.task_id = f.task_id and c.idx = f.idx)
-  select array_agg(f.ord), array_agg(f.task_id) filter (where f.is_sink), array_agg(f.task_id) filter (where f.publishes),
+  select array_agg(f.ord), array_agg(f.task_id) filter (where f.is_sink), array_agg(f.task_id) filter (where f.is_item),
+    array_agg(f.children[1]) filter (where f.is_item), array_agg(f.task_id) filter (where f.publishes),
     array_agg(f.idx) filter (where f.publishes)
-  into applied, sink_task, v_event_task, v_event_idx
+  into applied, sink_task, fan_task, fan_idx, v_event_task, v_event_idx
   from failed f;
   if v_event_task is not null then
     perform {schema}.publish(v_event_task, v_event_idx, 'failure', p_now);

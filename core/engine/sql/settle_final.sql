@@ -1,4 +1,4 @@
--- Outcomes that need every step of their task, one by one: decision, failure, input_invalid, deadline, and cancelled in a task that is
+-- Outcomes that need every step of their task, one by one: decision, fan_out, map, failure, input_invalid, deadline, and cancelled in a task that is
 -- ending.
 -- The caller holds all steps of these tasks and the tasks, and ends the tasks that are done. Answers per outcome what was applied and
 -- the steps that became ready (under `continue`).
@@ -13,11 +13,14 @@ begin
   for v_outcome in
     select u.ord, u.task_id, u.idx, u.gen, u.kind, u.error::jsonb as error, p_duration_ms[u.ord] as duration_ms
     from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
-    where u.kind in ('decision', 'failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
+    where u.kind in ('decision', 'fan_out', 'map', 'failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
     order by u.ord
   loop
     if v_outcome.kind = 'decision' then
       idx := {schema}.decide_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, p_value[v_outcome.ord]::jsonb, v_outcome.error,
+        v_outcome.duration_ms, p_worker, p_now);
+    elsif v_outcome.kind in ('fan_out', 'map') then
+      idx := {schema}.settle_items(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, p_value[v_outcome.ord]::jsonb, v_outcome.error,
         v_outcome.duration_ms, p_worker, p_now);
     else
       idx := {schema}.end_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, v_outcome.error, v_outcome.duration_ms,
@@ -59,6 +62,41 @@ begin
   return coalesce(v_ready, '{}');
 end $$;
 
+-- A step says what is to be run many times: a batch divides its own work (fan_out: the ranges, "items": how much there is), another step
+-- gives a map its items (map; "step": the map) and is done. In a task that is ending nothing more begins. Answers the steps that became
+-- ready, or null where nothing was to be done. The caller holds all steps of the task and the task.
+create or replace function {schema}.settle_items(
+  p_task uuid, p_idx int, p_gen int, p_kind text, p_items jsonb, p_detail jsonb, p_duration_ms int, p_worker int, p_now timestamptz) returns int[]
+language plpgsql as $$
+declare
+  v_step record;
+  v_ready int[];
+begin
+  select s.run, s.attempt, k.ending into v_step
+  from {schema}.step s join {schema}.task k on k.task_id = s.task_id
+  where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state = 'ready';
+  if not found then
+    return null;
+  end if;
+  if v_step.ending is not null and p_kind = 'fan_out' then
+    return {schema}.end_step(p_task, p_idx, p_gen, 'cancelled',
+      '{"kind": "cancelled", "message": "the task was ending when the step divided its work"}', p_duration_ms, p_worker, p_now);
+  elsif p_kind = 'fan_out' then
+    v_ready := {schema}.fan_out(p_task, p_idx, p_items, (p_detail->>'items')::bigint, p_now);
+  else
+    update {schema}.step s set state = 'done', result = 'null', error = null, finished_at = p_now
+    where s.task_id = p_task and s.idx = p_idx and s.state in ({step_before:done});
+    insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
+    values (p_now, p_task, p_idx, 'done', v_step.run, v_step.attempt, p_worker, p_duration_ms, jsonb_build_object('items', jsonb_array_length(p_items)));
+    perform {schema}.recount(p_task);
+    if v_step.ending is not null then
+      return '{}';
+    end if;
+    perform {schema}.keep_items(p_task, (p_detail->>'step')::int, p_items);
+  end if;
+  return v_ready || array(select c from {schema}.cascade_steps(p_task, p_now) c);
+end $$;
+
 -- Ends one ready step of this gen for good, and its task with it as the workflow's policy says. Answers the steps that became ready,
 -- or null where nothing was to be done. The caller holds all steps of the task and the task.
 create or replace function {schema}.end_step(
@@ -70,11 +108,14 @@ declare
   v_error jsonb;
   v_ready int[];
 begin
-  select s.run, s.attempt, s.publishes, k.ending, r.on_failure, coalesce(s.name, w.name) as name into v_step
+  select s.run, s.attempt, s.publishes, s.children, k.ending, r.on_failure, coalesce(s.name, w.name) as name,
+    case when s.origin is not null and s.children = array[s.origin] then s.origin end as item_of, f.item->>'mode' as mode
+  into v_step
   from {schema}.step s
   join {schema}.task k on k.task_id = s.task_id
   join {schema}.revision r on r.revision_id = k.revision_id
   left join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
+  left join {schema}.step f on f.task_id = s.task_id and f.idx = s.origin
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state in ({step_before:failed});
   if not found or p_kind = 'cancelled' and v_step.ending is null then
     return null;
@@ -92,6 +133,11 @@ begin
     perform {schema}.recount(p_task);
   elsif p_kind <> 'failure' then
     perform {schema}.end_task(p_task, 'failed', p_error, p_kind = 'deadline', null, null, p_now);
+  elsif v_step.item_of is not null and (v_step.mode <> 'fail_fast' or v_step.on_failure <> 'fail_fast') then
+    -- An item's or range's failure is its step's own affair.
+    perform {schema}.recount(p_task);
+    perform {schema}.item_failed(p_task, v_step.item_of);
+    v_ready := {schema}.fill_fan(p_task, v_step.item_of, p_now) || array(select c from {schema}.cascade_steps(p_task, p_now) c);
   elsif v_step.on_failure = 'fail_fast' then
     perform {schema}.end_task(p_task, 'failed', v_error, false, null, null, p_now);
   else
@@ -119,48 +165,66 @@ create or replace function {schema}.counters(p_task uuid) returns table (idx int
 language sql stable as $$
   select s.idx,
     (count(*) filter (where p.state in ('waiting', 'ready')))::int,
-    (count(*) filter (where p.state = 'done' and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(s.idx), false)
-      or p.skipped_as = 'operator'))::int,
+    (count(*) filter (where {schema}.is_live(p, coalesce(s.origin, s.idx))))::int,
     (count(*) filter (where p.state in ('failed', 'cancelled') or p.skipped_as = 'blocked'))::int
   from {schema}.step s
   left join {schema}.step p on p.task_id = s.task_id and p.idx = any(s.parents)
-  where s.task_id = p_task
+  where s.task_id = p_task and not (s.auto and coalesce(s.item ? 'count', false))
   group by s.idx
+  union all
+  -- What fanned out counts its items: those without a step wait too.
+  select s.idx,
+    (s.item->>'count')::int - (count(*) filter (where i.state not in ('waiting', 'ready')))::int,
+    (count(*) filter (where i.state = 'done' or i.skipped_as = 'operator'))::int,
+    (count(*) filter (where i.state in ('failed', 'cancelled') or i.skipped_as = 'blocked'))::int
+  from {schema}.step s
+  left join {schema}.step i on i.task_id = s.task_id and i.idx >= (s.item->>'first')::int
+    and i.idx < (s.item->>'first')::int + (s.item->>'count')::int
+  where s.task_id = p_task and s.auto and s.item ? 'count'
+  group by s.idx, s.item
 $$;
 
 -- Moves every waiting step whose parents are all terminal: on to ready, or skipped where a parent failed or none is live; again and
--- again until nothing moves. Steps that wait are armed. Answers the steps that became ready and have a handler. The caller holds all
+-- again until nothing moves. Steps that wait are armed, maps fan out, and what fanned out is joined. Answers the steps that became ready and have a handler. The caller holds all
 -- steps of the task and the task.
 create or replace function {schema}.cascade_steps(p_task uuid, p_now timestamptz) returns setof int
 language plpgsql as $$
 declare
   v_idx int[];
   v_auto int[];
-  v_skipped bool;
+  v_again bool;
   v_armed record;
 begin
   loop
+    v_armed := {schema}.join_fans(p_task, p_now);
+    return query select i from unnest(v_armed.ready) i;
+    if v_armed.has_ended then
+      perform {schema}.recount(p_task);
+    end if;
     with moved as (
       update {schema}.step s set
         state = (case when s.blocked > 0 or s.live = 0 and s.parents <> '{}' then 'skipped' else 'ready' end)::{schema}.step_state,
         skipped_as = case when s.blocked > 0 then 'blocked' when s.live = 0 and s.parents <> '{}' then 'decision' end,
         finished_at = case when s.blocked > 0 or s.live = 0 and s.parents <> '{}' then p_now end
-      where s.task_id = p_task and s.state = 'waiting' and s.waits = 0
+      where s.task_id = p_task and s.state = 'waiting' and s.waits = 0 and not (s.auto and s.item is not null)
       returning s.idx, s.state, s.run, s.attempt, s.skipped_as, s.auto),
     told as (
       insert into {schema}.event (at, task_id, idx, kind, run, attempt, reason)
       select p_now, p_task, m.idx, m.state::text, m.run, m.attempt, m.skipped_as from moved m)
     select array_agg(m.idx order by m.idx) filter (where m.state = 'ready' and not m.auto),
-      array_agg(m.idx) filter (where m.state = 'ready' and m.auto), bool_or(m.state = 'skipped')
-    into v_idx, v_auto, v_skipped
+      array_agg(m.idx) filter (where m.state = 'ready' and m.auto), coalesce(bool_or(m.state = 'skipped'), false)
+    into v_idx, v_auto, v_again
     from moved m;
     return query select i from unnest(v_idx) i;
     if v_auto is not null then
       v_armed := {schema}.arm_waits(p_task, v_auto, p_now);
       return query select i from unnest(v_armed.ready) i;
-      v_skipped := v_skipped or v_armed.has_ended;
+      v_again := v_again or v_armed.has_ended;
+      v_armed := {schema}.arm_maps(p_task, v_auto, p_now);
+      return query select i from unnest(v_armed.ready) i;
+      v_again := v_again or v_armed.has_ended;
     end if;
-    exit when v_skipped is not true;
+    exit when not v_again;
     perform {schema}.recount(p_task);
   end loop;
 end $$;
@@ -179,6 +243,7 @@ begin
   end if;
   insert into {schema}.event (at, task_id, kind, actor, reason, error, detail)
   values (p_now, p_task, 'ending', p_actor, p_reason, p_error, jsonb_build_object('as', p_ending::text));
+  delete from {schema}.fan_item f where f.task_id = p_task;
   with held as (
     delete from {schema}.hold h where h.task_id = p_task returning h.idx, h.gen),
   timed as (

@@ -5,6 +5,7 @@
 -- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id); (2) own steps and their children, or every step of a task with an outcome other than
 -- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
 -- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error);
+-- fan_out and map (value: a list of ranges or items; see settle_items); item_failure (error: of an item or range, where its task goes on);
 -- checkpoint (value: it goes back with it); release; validated (a release that marks the task's input valid);
 -- paused; and the final ones: failure, input_invalid, deadline, cancelled.
 -- Every outcome needs its message (the fence), except success, which a stale holder of the same gen may still bring.
@@ -28,6 +29,8 @@ declare
   v_ready record;
   v_cascade uuid[];
   v_sink_task uuid[];
+  v_fan_task uuid[];
+  v_fan_idx int[];
   v_more record;
   v_row {schema}.hot_row_v1;
   v_finished bool := false;
@@ -62,7 +65,7 @@ begin
       if not v_is_plain then
         select array_agg(distinct u.task_id) into v_hard
         from unnest(p_task, p_kind) as u(task_id, kind)
-        where u.kind in ('decision', 'failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
+        where u.kind in ('decision', 'fan_out', 'map', 'failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
       end if;
       perform {schema}.lock_steps(p_task, p_idx, v_hard);
 
@@ -71,21 +74,21 @@ begin
         update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
         from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
         where u.kind = 'success' and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state in ({step_before:done})
-        returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children, s.publishes),
+        returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children, s.origin, s.publishes),
       released as (
         update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
           state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
         from (
-          select d.task_id, x.idx, count(*)::int as n from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
+          select d.task_id, x.idx, count(*)::int as n, bool_or(d.origin = x.idx) as is_fan from done d cross join lateral unnest(d.children) as x(idx) group by 1, 2 order by 1, 2
         ) d
         where c.task_id = d.task_id and c.idx = d.idx
-        returning c.task_id, c.idx, c.state, c.run, c.attempt, c.gen, c.priority, c.target_id, c.waits, c.auto or c.blocked > 0 as cascades),
+        returning c.task_id, c.idx, c.state, c.run, c.attempt, c.gen, c.priority, c.target_id, c.waits, c.auto or c.blocked > 0 as cascades, d.is_fan),
       told as (
         insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
         select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
         union all
         select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
-      select d.ords, d.sinks, d.event_tasks, d.event_steps, c.tasks, y.*
+      select d.ords, d.sinks, d.event_tasks, d.event_steps, c.tasks, c.fan_task, c.fan_idx, y.*
       into v_ready
       from (
         select array_agg(d.ord) as ords, array_agg(d.task_id) filter (where d.is_sink) as sinks,
@@ -94,7 +97,9 @@ begin
         from done d
       ) d
       cross join (
-        select array_agg(r.task_id) as tasks from released r where r.waits = 0 and r.state = 'waiting' and r.cascades
+        select array_agg(r.task_id) filter (where r.waits = 0) as tasks, array_agg(r.task_id) filter (where r.waits > 0 and r.is_fan) as fan_task,
+          array_agg(r.idx) filter (where r.waits > 0 and r.is_fan) as fan_idx
+        from released r where r.state = 'waiting' and r.cascades
       ) c
       cross join (
         select array_agg(t.queue_id) as queue, array_agg(r.priority) as band, array_agg(r.task_id) as task, array_agg(r.idx) as idx,
@@ -110,6 +115,8 @@ begin
       v_applied := v_ready.ords;
       v_sink_task := v_ready.sinks;
       v_cascade := v_ready.tasks;
+      v_fan_task := v_ready.fan_task;
+      v_fan_idx := v_ready.fan_idx;
       if v_ready.event_tasks is not null then
         perform {schema}.publish(v_ready.event_tasks, v_ready.event_steps, 'success', v_now);
       end if;
@@ -128,6 +135,10 @@ begin
         v_idx := v_idx || v_more.idx;
         v_due := v_due || v_more.due;
         v_sink_task := v_sink_task || v_more.sink_task;
+        v_fan_task := v_fan_task || v_more.fan_task;
+        v_fan_idx := v_fan_idx || v_more.fan_idx;
+        -- A failed item may be the last of its step.
+        v_cascade := v_cascade || array(select f.task_id from {schema}.fail_items(v_more.fan_task, v_more.fan_idx) f where f.is_over);
       end loop;
       for v_more in
         select h.* from {schema}.settle_final(v_ord, v_hits, p_task, p_idx, p_gen, p_kind, p_value, p_error, p_duration_ms, p_worker, v_now) h
@@ -139,6 +150,20 @@ begin
       end loop;
     end if;
 
+    if v_fan_task is not null then
+      -- There is room for more items.
+      v_task := coalesce(v_task, v_ready.task, '{}');
+      v_idx := coalesce(v_idx, v_ready.idx, '{}');
+      v_due := coalesce(v_due, array_fill(null::timestamptz, array[cardinality(v_task)]));
+      for v_more in
+        select f.task_id, {schema}.fill_fan(f.task_id, f.idx, v_now) as idx
+        from (select distinct u.task_id, u.idx from unnest(v_fan_task, v_fan_idx) as u(task_id, idx)) f
+      loop
+        v_task := v_task || array_fill(v_more.task_id, array[cardinality(v_more.idx)]);
+        v_idx := v_idx || v_more.idx;
+        v_due := v_due || array_fill(null::timestamptz, array[cardinality(v_more.idx)]);
+      end loop;
+    end if;
     if v_hard is not null or v_sink_task is not null then
       -- Tasks with a final outcome are counted anew from their steps, the others by what this batch finished.
       for v_more in
@@ -157,13 +182,18 @@ begin
       end loop;
     end if;
     {wait:settle_counted}
-    if v_cascade is not null then
+    if v_cascade <> '{}' then
       perform {schema}.enqueue_internal('cascade', array(select distinct t from unnest(v_cascade) as u(t)), v_now);
+      v_row := null;
+      v_row.kind := 'left';
+      v_row.queue_id := 0;
+      v_row.amount := 1;
+      return next v_row;
     end if;
     if p_relaxed and not v_finished and v_hard is null and coalesce(current_setting('tasker.published', true), '') = '' then
       perform set_config('synchronous_commit', 'off', true);
     end if;
-    if not v_is_plain then
+    if v_task is not null then
       if v_task <> '{}' then
         v_sent := {schema}.enqueue_v2(v_task, v_idx, null, v_due, p_queues, p_handlers, p_handoff, v_now, v_now + p_lease);
         v_is_sent := true;
@@ -303,7 +333,8 @@ begin
   if p_ending is not null then
     return p_ending;
   end if;
-  if exists (select from {schema}.step s where s.task_id = p_task and s.state = 'failed') then
+  -- What became of an item or a range is told by the step that fanned out.
+  if exists (select from {schema}.step s where s.task_id = p_task and s.state = 'failed' and s.origin is null) then
     return 'failed';
   end if;
   return 'complete';

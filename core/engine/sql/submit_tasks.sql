@@ -19,6 +19,7 @@ declare
   v_due timestamptz[];
   v_sent record;
   v_id uuid;
+  v_more int[];
 begin
   -- Whether any is given is asked with functions, not with queries: those are run in a fraction of the time.
   if array_remove(p_key, null) <> '{}' then
@@ -118,8 +119,14 @@ begin
   if v_ready.cascade is not null then
     -- First steps that call no handler begin to wait. All rows are this transaction's own.
     foreach v_id in array v_ready.cascade loop
-      perform {schema}.cascade_steps(v_id, v_now);
+      v_more := array(select c from {schema}.cascade_steps(v_id, v_now) c);
       perform {schema}.finish_if_done(v_id, v_now);
+      if v_more <> '{}' then
+        v_task := coalesce(v_task, v_ready.task, '{}') || array_fill(v_id, array[cardinality(v_more)]);
+        v_idx := coalesce(v_idx, v_ready.idx, '{}') || v_more;
+        v_due := coalesce(v_due, v_ready.due, '{}') || array_fill(
+          (select u.run_at from unnest(p_ids, p_run_at) as u(id, run_at) where u.id = v_id), array[cardinality(v_more)]);
+      end if;
     end loop;
     if {schema}.is_test_session() then
       insert into {schema}.test_task select distinct t from unnest(v_ready.cascade) t on conflict do nothing;
@@ -132,7 +139,7 @@ begin
     if v_task is null then
       return;
     end if;
-  elsif v_ready.task is null then
+  elsif v_ready.task is null and v_task is null then
     return;
   end if;
   if {schema}.is_test_session() then

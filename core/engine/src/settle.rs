@@ -7,7 +7,7 @@ use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row, SqlStr};
 use tasker_model::limits::BATCH_OUTCOMES;
 use tasker_model::outcome::StepFailure;
-use tasker_model::{Error, ErrorKind, Payload, Result};
+use tasker_model::{Error, ErrorKind, Payload, Result, TaskId};
 
 use crate::hot::Reply;
 use crate::{Engine, Lease, to_error};
@@ -30,6 +30,25 @@ pub enum Change {
         routes: Vec<String>,
         /// The numbers of the children that it might have chosen and did not: they are skipped.
         unchosen: Vec<i32>,
+    },
+    /// It divides its work into ranges, which run in its place.
+    Ranges {
+        /// How much there is to do in all.
+        items: u64,
+        /// A list of the ranges.
+        ranges: Payload,
+    },
+    /// It is done, and gives a map its items.
+    MapItems {
+        /// The map's number.
+        map: i32,
+        /// The list.
+        items: Payload,
+    },
+    /// An item or range failed for good, which is not the end of its task: the step that fanned out says what follows.
+    ItemFailure {
+        /// Why.
+        error: StepFailure,
     },
     /// It failed and will be tried again after the delay.
     Retry {
@@ -79,6 +98,9 @@ impl Change {
         match self {
             Self::Success { .. } => "success",
             Self::Decision { .. } => "decision",
+            Self::Ranges { .. } => "fan_out",
+            Self::MapItems { .. } => "map",
+            Self::ItemFailure { .. } => "item_failure",
             Self::Retry { .. } => "retry",
             Self::Failure { .. } => "failure",
             Self::Checkpoint { .. } => "checkpoint",
@@ -97,6 +119,7 @@ impl Change {
         match self {
             Self::Retry { error, .. }
             | Self::Failure { error }
+            | Self::ItemFailure { error }
             | Self::Cancelled { error }
             | Self::InputInvalid { error }
             | Self::Deadline { error } => write(error),
@@ -107,6 +130,8 @@ impl Change {
                 let detail = serde_json::json!({ "routes": routes, "unchosen": unchosen });
                 Ok(Some(Payload::from_value(&detail)?.get().to_owned()))
             }
+            Self::Ranges { items, .. } => Ok(Some(format!(r#"{{"items":{items}}}"#))),
+            Self::MapItems { map, .. } => Ok(Some(format!(r#"{{"step":{map}}}"#))),
             Self::Success { .. } | Self::Checkpoint { .. } | Self::Validated | Self::Paused => Ok(None),
         }
     }
@@ -224,6 +249,30 @@ impl Engine {
         Reply::read(&rows)
     }
 
+    /// Reads some results of a map or batch, from the place `from` on, in their order: for a step to which they were too large to be
+    /// delivered. Answers at most `limit`, and at most 4 MiB unless the first alone is larger.
+    pub async fn page_results(
+        &self,
+        conn: &mut PgConnection,
+        task: TaskId,
+        idx: i32,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<Payload>> {
+        let doing = "reading results";
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let rows: Vec<String> =
+            sqlx::query_scalar(self.statement("select result from {schema}.page_results($1, $2, $3, $4)"))
+                .bind(task.0)
+                .bind(idx)
+                .bind(number(from))
+                .bind(number(limit))
+                .fetch_all(self.on(conn))
+                .await
+                .map_err(|error| to_error(doing, error))?;
+        rows.iter().map(|text| Payload::parse(text)).collect()
+    }
+
     /// Saves how far a running step is and extends its lease, in the transaction of `conn` if it has one. Answers false, and saves
     /// nothing, where the lease was lost.
     pub async fn save_checkpoint(
@@ -291,7 +340,10 @@ impl<'a> Columns<'a> {
         self.kind.push(outcome.change.kind());
         let (value, metadata) = match &outcome.change {
             Change::Success { value, metadata } => (Some(value.get()), metadata.as_ref().map(Payload::get)),
-            Change::Decision { value, .. } | Change::Checkpoint { saved: value } => (Some(value.get()), None),
+            Change::Decision { value, .. }
+            | Change::Checkpoint { saved: value }
+            | Change::Ranges { ranges: value, .. }
+            | Change::MapItems { items: value, .. } => (Some(value.get()), None),
             _ => (None, None),
         };
         self.value.push(value);

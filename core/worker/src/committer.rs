@@ -56,12 +56,11 @@ async fn settle(
     batch: Vec<Report>,
 ) -> Result<usize, Vec<Report>> {
     let is_relaxed = batch.iter().all(|report| report.is_relaxed);
-    let may_cascade = batch.iter().any(|report| report.may_cascade);
     let has_started = Instant::now();
     let children: usize = batch.iter().map(|report| report.children).sum();
     let permits = process.reserve(children + batch.len() + SPARE);
     let (settlements, notes): (Vec<Settlement>, Vec<_>) =
-        batch.into_iter().map(|r| (r.settlement, (r.is_relaxed, r.children, r.may_cascade))).unzip();
+        batch.into_iter().map(|r| (r.settlement, (r.is_relaxed, r.children))).unzip();
     process.leases.mark_settling(settlements.iter().map(|s| &s.lease), true);
     let result = call(process, conn, permits, is_relaxed, &settlements).await;
     if let Err(error) = &result
@@ -71,12 +70,7 @@ async fn settle(
         process.leases.mark_settling(settlements.iter().map(|s| &s.lease), false);
         let with_notes = settlements.into_iter().zip(notes);
         return Err(with_notes
-            .map(|(settlement, (is_relaxed, children, may_cascade))| Report {
-                settlement,
-                is_relaxed,
-                children,
-                may_cascade,
-            })
+            .map(|(settlement, (is_relaxed, children))| Report { settlement, is_relaxed, children })
             .collect());
     }
     if let Err(error) = result {
@@ -84,9 +78,6 @@ async fn settle(
     }
     process.leases.remove_all(settlements.iter().map(|s| &s.lease));
     process.pace.worked(true);
-    if may_cascade {
-        process.pace.internal();
-    }
     tracing::debug!(
         outcomes = settlements.len(),
         duration_ms = u64::try_from(has_started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -122,7 +113,7 @@ async fn call(
             process.pace.wake();
             if let [one] = settlements {
                 tracing::error!(%error, task.id = %one.lease.task_id, step.idx = one.lease.idx, "the database refuses an outcome; its step fails");
-                if matches!(one.change, Change::Failure { .. }) {
+                if matches!(one.change, Change::Failure { .. } | Change::ItemFailure { .. }) {
                     return Err(error);
                 }
                 let change = rejected(&format!("the database refuses the result: {error}"));

@@ -39,7 +39,7 @@ pub use context::{Progress, SharedConnection, StepContext};
 pub use handler::{Handler, Handlers};
 pub use http::Http;
 pub use options::Options;
-pub use outcome::{NOT_A_DECISION, UNKNOWN_ROUTE, UNSUPPORTED_OUTCOME, refused, to_change};
+pub use outcome::{NOT_A_BATCH, NOT_A_DECISION, NOT_A_MAP, UNKNOWN_ROUTE, UNSUPPORTED_OUTCOME, refused, to_change};
 pub use signal::wait_for_shutdown_signal;
 pub use step::{revision_step, run_claimed, step_input};
 pub use subscriber::{Published, Subscriber};

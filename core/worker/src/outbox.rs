@@ -60,15 +60,13 @@ pub(crate) struct Report {
     pub(crate) is_relaxed: bool,
     /// How many steps it may make ready.
     pub(crate) children: usize,
-    /// Settling it may leave a cascade in the internal queue.
-    pub(crate) may_cascade: bool,
 }
 
 impl Report {
     /// An outcome of the engine's own, or a release.
     pub(crate) fn of_engine(settlement: Settlement) -> Self {
         // One child: its own step, where that goes back.
-        Self { settlement, is_relaxed: false, children: 1, may_cascade: false }
+        Self { settlement, is_relaxed: false, children: 1 }
     }
 }
 
@@ -217,9 +215,13 @@ impl Outbox {
 fn size(settlement: &Settlement) -> usize {
     match &settlement.change {
         Change::Success { value, metadata } => value.get().len() + metadata.as_ref().map_or(0, |m| m.get().len()),
-        Change::Decision { value, .. } | Change::Checkpoint { saved: value } => value.get().len(),
+        Change::Decision { value, .. }
+        | Change::Checkpoint { saved: value }
+        | Change::Ranges { ranges: value, .. }
+        | Change::MapItems { items: value, .. } => value.get().len(),
         Change::Retry { error, .. }
         | Change::Failure { error }
+        | Change::ItemFailure { error }
         | Change::Cancelled { error }
         | Change::InputInvalid { error }
         | Change::Deadline { error } => {

@@ -2,8 +2,11 @@
 
 use rand::Rng;
 use tasker_engine::{Change, Claimed, Refusal};
-use tasker_model::limits::DELIVERIES;
-use tasker_model::{Checkpoint, ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest};
+use tasker_model::limits::{DELIVERIES, MAP_ITEMS};
+use tasker_model::{
+    Checkpoint, DynamicName, ErrorKind, Failures, OnFailure, Outcome, Payload, Revision, RevisionStep, StepFailure,
+    nearest,
+};
 
 /// What a person reads of a failure's message; data belongs into its details.
 const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
@@ -13,6 +16,10 @@ const BACKTRACE_LINES: usize = 200;
 pub const UNKNOWN_ROUTE: &str = "TSK_UNKNOWN_ROUTE";
 /// The code of a result that is none: of a step that must decide and did not, or decided and has nothing to.
 pub const NOT_A_DECISION: &str = "TSK_NOT_A_DECISION";
+/// The code of a step with a `batch` that did not divide its work, or of another that did.
+pub const NOT_A_BATCH: &str = "TSK_NOT_A_BATCH";
+/// The code of a step that gave items to what is no map over it.
+pub const NOT_A_MAP: &str = "TSK_NOT_A_MAP";
 /// The code of an outcome that this version knows and does not run yet.
 pub const UNSUPPORTED_OUTCOME: &str = "TSK_UNSUPPORTED_OUTCOME";
 
@@ -27,11 +34,49 @@ pub fn to_change(
     claimed: &Claimed,
     is_cancel_requested: bool,
 ) -> Option<Change> {
+    change(outcome, revision, step, claimed, is_cancel_requested).map(|change| of_item(change, revision, step, claimed))
+}
+
+/// The failure of an item or range is its step's own affair, unless it ends the task at once.
+fn of_item(change: Change, revision: &Revision, step: &RevisionStep, claimed: &Claimed) -> Change {
+    let Some(fan) = step.fan.as_ref().filter(|_| is_item(claimed)) else {
+        return change;
+    };
+    let ends_task = fan.failures == Failures::FailFast && revision.definition.on_failure == OnFailure::FailFast;
+    match change {
+        Change::Failure { error } if !ends_task => Change::ItemFailure { error },
+        change => change,
+    }
+}
+
+/// Says whether the run is for an item of a map or a range of a batch.
+fn is_item(claimed: &Claimed) -> bool {
+    claimed.step_name.as_deref().is_some_and(|name| DynamicName::of(name).is_item())
+}
+
+fn change(
+    outcome: Outcome,
+    revision: &Revision,
+    step: &RevisionStep,
+    claimed: &Claimed,
+    is_cancel_requested: bool,
+) -> Option<Change> {
     if let Err(error) = outcome.check() {
         return Some(rejected(&error.message));
     }
+    // What undoes a step neither divides its work nor chooses.
+    let is_undo = claimed.step_name.is_some() && !is_item(claimed);
     let unsupported = match outcome {
-        Outcome::Success { .. } if !step.routes.is_empty() => {
+        Outcome::Success { .. }
+            if step.fan.as_ref().is_some_and(|fan| fan.batch.is_some()) && claimed.step_name.is_none() =>
+        {
+            let message = format!(
+                "step `{}` is a batch and is first called without a range: it must then return how many items there are, or its ranges",
+                step.name
+            );
+            return Some(Change::Failure { error: StepFailure::permanent(message).code(NOT_A_BATCH) });
+        }
+        Outcome::Success { .. } if !step.routes.is_empty() && !is_undo => {
             let message = format!(
                 "step `{}` decides between {} and must return a decision; choose none to skip them all",
                 step.name,
@@ -62,8 +107,8 @@ pub fn to_change(
             });
         }
         Outcome::Decision { steps, value } => return Some(decided(steps, value, revision, step)),
-        Outcome::Batches { .. } => "batches",
-        Outcome::Map { .. } => "map",
+        Outcome::Batches { items, cursors } => return Some(batches(items, cursors, step, claimed)),
+        Outcome::Map { step: map, items } => return Some(map_items(&map, &items, revision, step, claimed)),
         Outcome::Child { .. } => "child",
         Outcome::Wait { .. } => "wait",
     };
@@ -73,6 +118,58 @@ pub fn to_change(
         ))
         .code(UNSUPPORTED_OUTCOME),
     })
+}
+
+/// The ranges of a batch: its own, or those that its size makes.
+fn batches(items: u64, cursors: Vec<Payload>, step: &RevisionStep, claimed: &Claimed) -> Change {
+    let refuse = |message: String| Change::Failure { error: StepFailure::permanent(message).code(NOT_A_BATCH) };
+    let Some(batch) = step.fan.as_ref().and_then(|fan| fan.batch.as_ref()).filter(|_| claimed.step_name.is_none())
+    else {
+        return refuse(format!(
+            "step `{}` divides its work, but its definition names no `batch` or this is a range of it already; write for example \
+             `batch: {{ size: 1000, parallel: 4 }}`",
+            step.name
+        ));
+    };
+    let count = if cursors.is_empty() { items.div_ceil(batch.size.max(1)) } else { cursors.len() as u64 };
+    if count > MAP_ITEMS as u64 {
+        return refuse(format!(
+            "step `{}` has {count} ranges of {} items; at most {MAP_ITEMS} are accepted: raise its `size`",
+            step.name, batch.size
+        ));
+    }
+    let ranges = if cursors.is_empty() {
+        Payload::from_value(&batch.ranges(items).collect::<Vec<_>>())
+    } else {
+        Payload::from_value(&cursors)
+    };
+    match ranges {
+        Ok(ranges) => Change::Ranges { items, ranges },
+        Err(error) => rejected(&error.message),
+    }
+}
+
+/// The items of a map that follows this step.
+fn map_items(map: &str, items: &[Payload], revision: &Revision, step: &RevisionStep, claimed: &Claimed) -> Change {
+    let is_fed = |map: &&RevisionStep| {
+        let list = map.fan.as_ref().and_then(|fan| fan.list.as_ref());
+        list.is_some_and(|list| list.step_name() == Some(&step.name) && list.path().is_empty())
+    };
+    let found = revision.step_by_name(map).filter(is_fed);
+    let Some(found) = found.filter(|_| claimed.step_name.is_none() && step.fan.is_none()) else {
+        let maps: Vec<&str> = revision.steps.iter().filter(is_fed).map(|map| map.name.as_str()).collect();
+        let meant = nearest(map, maps.iter().copied());
+        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        let message = format!(
+            "step `{}` gives items to `{map}`, which is no map over it{meant}; write `{map}: {{ call: .., map: {} }}`",
+            step.name, step.name
+        );
+        return Change::Failure { error: StepFailure::permanent(message).code(NOT_A_MAP) };
+    };
+    match Payload::from_value(&items) {
+        Ok(items) => Change::MapItems { map: found.idx, items },
+        Err(error) => rejected(&error.message),
+    }
 }
 
 /// What a decision means for the children of its step.

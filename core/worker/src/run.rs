@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tasker_engine::{Change, Claimed, Lease, Settlement};
 use tasker_model::limits::NEAR_FUTURE;
-use tasker_model::{Durability, OnFailure, Revision, RevisionStep};
+use tasker_model::{Durability, Revision, RevisionStep};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -108,15 +108,11 @@ impl Process {
                 self.pace.timer_in(*delay);
             }
         }
-        // Only the success of one branch finds another branch failed and leaves the join to the internal queue.
-        let may_cascade =
-            revision.definition.on_failure == OnFailure::Continue && matches!(change, Change::Success { .. });
         self.outbox
             .push(Report {
                 settlement: Settlement { lease, change, duration: Some(duration) },
                 is_relaxed: revision.definition.durability == Durability::Relaxed,
                 children: step.children.len(),
-                may_cascade,
             })
             .await;
     }

@@ -127,7 +127,7 @@ impl<'k> StepTest<'k> {
 
 /// Says whether the step failed for want of a connection of the engine's.
 fn needs_database(change: &Change) -> bool {
-    matches!(change, Change::Retry { error, .. } | Change::Failure { error }
+    matches!(change, Change::Retry { error, .. } | Change::Failure { error } | Change::ItemFailure { error }
         if error.kind == ErrorKind::Unavailable && error.message.starts_with("taking a connection from the pool"))
 }
 
@@ -171,11 +171,14 @@ impl StepRun {
         match &self.change {
             Change::Retry { error, .. }
             | Change::Failure { error }
+            | Change::ItemFailure { error }
             | Change::Cancelled { error }
             | Change::InputInvalid { error }
             | Change::Deadline { error } => Some(error),
             Change::Success { .. }
             | Change::Decision { .. }
+            | Change::Ranges { .. }
+            | Change::MapItems { .. }
             | Change::Checkpoint { .. }
             | Change::Release { .. }
             | Change::Validated
