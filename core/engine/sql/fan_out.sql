@@ -66,7 +66,9 @@ begin
   if v_free <= 0 then
     return '{}';
   end if;
-  select count(*) into v_live from {schema}.step p where p.task_id = p_task and p.idx = any(v_fan.parents) and {schema}.is_live(p, p_idx);
+  select count(*) into v_live from {schema}.step p
+  where p.task_id = p_task and p.idx = any(v_fan.parents) and (
+    p.state = 'done' and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(p_idx), false) or p.skipped_as = 'operator');
   with made as (
     insert into {schema}.step (task_id, idx, state, waits, live, run, priority, target_id, is_sink, auto, name, origin, parents, children, item)
     select p_task, (v_fan.first + c.at + e.ord - 1)::int, 'ready', 0, v_live, v_fan.run, v_fan.priority, v_fan.target_id, false, false,
@@ -83,12 +85,6 @@ begin
   delete from {schema}.fan_item c where c.task_id = p_task and c.idx = p_idx and c.at + 100 <= v_next + v_free;
   return v_ready;
 end $$;
-
--- Whether a parent counts as live for the step of that number: it has a result and chose it, or an operator skipped it.
-create or replace function {schema}.is_live(p {schema}.step, p_idx int) returns bool
-language sql immutable as $$
-  select p.state = 'done' and not coalesce(p.name is null and not p.auto and p.item->'unchosen' @> to_jsonb(p_idx), false) or p.skipped_as = 'operator'
-$$;
 
 -- An item or range failed for good. Where that ends the others, no more of them begin. The caller holds the step that fanned out, whose
 -- counters tell of the failure already.

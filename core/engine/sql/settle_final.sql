@@ -151,10 +151,15 @@ end $$;
 -- Sets the counters of all steps of a task, and its sinks_left, from the steps' states. The caller holds all its steps and the task.
 create or replace function {schema}.recount(p_task uuid) returns void
 language plpgsql as $$
+declare
+  v_new record;
 begin
+  -- Into arrays first: joined as it is, the counting may be done again for every step.
+  select array_agg(c.idx) as idx, array_agg(c.waits) as waits, array_agg(c.live) as live, array_agg(c.blocked) as blocked into v_new
+  from {schema}.counters(p_task) c;
   update {schema}.step s set waits = c.waits, live = c.live, blocked = c.blocked
-  from {schema}.counters(p_task) c
-  where s.task_id = p_task and s.idx = c.idx and (s.waits, s.live, s.blocked) is distinct from (c.waits, c.live, c.blocked);
+  from unnest(v_new.idx, v_new.waits, v_new.live, v_new.blocked) as c(idx, waits, live, blocked)
+  where s.task_id = p_task and s.idx = c.idx and (s.waits <> c.waits or s.live <> c.live or s.blocked <> c.blocked);
   update {schema}.task k set sinks_left = c.n
   from (select count(*)::int as n from {schema}.step s where s.task_id = p_task and s.is_sink and s.state in ('waiting', 'ready')) c
   where k.task_id = p_task and k.sinks_left <> c.n;
@@ -165,7 +170,8 @@ create or replace function {schema}.counters(p_task uuid) returns table (idx int
 language sql stable as $$
   select s.idx,
     (count(*) filter (where p.state in ('waiting', 'ready')))::int,
-    (count(*) filter (where {schema}.is_live(p, coalesce(s.origin, s.idx))))::int,
+    (count(*) filter (where p.state = 'done'
+      and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(coalesce(s.origin, s.idx)), false) or p.skipped_as = 'operator'))::int,
     (count(*) filter (where p.state in ('failed', 'cancelled') or p.skipped_as = 'blocked'))::int
   from {schema}.step s
   left join {schema}.step p on p.task_id = s.task_id and p.idx = any(s.parents)

@@ -208,13 +208,12 @@ async fn a_step_may_give_its_map_more_items_than_a_result_can_hold() {
     let (_, revision) = db.register(yaml).await;
     let task = db.submit(revision, "{}").await;
     let plan = hand.claim_one().await;
-    let items: Vec<String> = (0..6_000).map(|at| format!("item number {at:06} of a longer list")).collect();
+    let items: Vec<String> = (0..20_000).map(|at| format!("item number {at:06} of a longer list")).collect();
     let items = Payload::from_value(&items).unwrap();
     hand.settle(&[outcome(&plan.lease, Change::MapItems { map: 1, items })]).await;
     db.internal().await;
     assert_eq!(db.count("select count(*) from tasker.step where name is not null").await, 5000);
     // Results that are too large to be delivered at once are read in pages.
-    sqlx::query("set track_functions = 'all'").execute(&mut hand.conn).await.unwrap();
     let text = "x".repeat(400);
     let mut hands = hand.claim(256).await.leased;
     while !hands.is_empty() {
@@ -222,8 +221,6 @@ async fn a_step_may_give_its_map_more_items_than_a_result_can_hold() {
             hands.iter().map(|c| done(&c.lease, &json!({ "at": name(c), "text": text }).to_string())).collect();
         hands = hand.settle_and_read(&outcomes, 200, 56).await.leased;
     }
-    let rows: Vec<(String, i64, f64, f64)> = sqlx::query_as("select funcname::text, calls, total_time, self_time from pg_stat_user_functions order by self_time desc limit 14").fetch_all(&db.pool).await.unwrap();
-    println!("{rows:#?}");
     db.internal().await;
     let sum = hand.claim_one().await;
     assert_eq!(results(&sum), json!({ "paged": { "1": 20_000 } }));
