@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use scenario::{Behaviour, Scenario, payload};
 use serde_json::Value;
-use tasker_engine::queries::TaskDetail;
+use tasker_engine::queries::{PublicationFilter, TaskDetail};
 use tasker_engine::{Engine, Submission};
 use tasker_model::{Outcome, Payload, StepFailure, TaskId};
 use tasker_worker::{Handler, Handlers, Options, StepContext, Worker};
@@ -129,6 +129,12 @@ impl Runner {
             let found: Value = rows[name].error.as_ref().map(|error| error.to().unwrap()).unwrap_or_default();
             let code = found.get("code").or_else(|| found.get("kind")).and_then(Value::as_str).unwrap_or_default();
             compare(wrong, &format!("the error of {name} is"), error, &code.to_owned());
+        }
+        if let Some(expected) = &expect.published {
+            let filter = PublicationFilter { task: Some(task), limit: 1_000, ..PublicationFilter::default() };
+            let published = self.engine.publications(&filter).await.unwrap();
+            let names = published.iter().rev().filter_map(|row| row.event.strip_prefix("default."));
+            compare(wrong, "it published", expected, &names.map(str::to_owned).collect());
         }
         let events = self.engine.events(task, None).await.unwrap();
         for (name, kinds) in &expect.events {

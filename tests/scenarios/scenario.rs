@@ -76,6 +76,8 @@ pub(crate) struct Expect {
     /// By step, or `task`: its events, in order.
     #[serde(default)]
     pub(crate) events: BTreeMap<String, Vec<String>>,
+    /// The events that it published for the application, in order.
+    pub(crate) published: Option<Vec<String>>,
 }
 
 fn empty() -> Value {

@@ -7,6 +7,9 @@ use clap_complete::ArgValueCompleter;
 
 use crate::complete;
 
+mod event;
+pub(crate) use event::{EventCommand, EventListArgs, RedeliverArgs, SubscriptionArgs, SubscriptionCommand};
+
 /// Runs workflows over the code that you have.
 #[derive(Debug, Parser)]
 #[command(
@@ -67,6 +70,12 @@ pub(crate) enum Command {
     /// Check, register and show workflows
     #[command(subcommand)]
     Workflow(WorkflowCommand),
+    /// Show what workflows published, and deliver it again
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Send published events to webhooks and queues
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
     /// Show the queues
     #[command(subcommand)]
     Queue(QueueCommand),

@@ -3,6 +3,7 @@
 mod db;
 mod dev;
 mod doctor;
+mod event;
 mod graph;
 mod lint;
 mod program;
@@ -39,6 +40,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Outcome {
         Command::Signal(args) => task::signal(context, args).await,
         Command::Task(command) => task::run(context, command).await,
         Command::Workflow(command) => workflow::run(context, command).await,
+        Command::Event(command) => event::events(context, command).await,
+        Command::Subscription(command) => event::subscriptions(context, command).await,
         Command::Queue(command) => queue::queues(context, command).await,
         Command::Worker(command) => queue::workers(context, command).await,
         Command::Db(command) => db::run(context, command).await,

@@ -53,6 +53,7 @@ begin
   end if;
   {wait:internal_applied}
   v_row.detail := {schema}.finish_if_done(p_task, v_now);
+  return query select w.* from {schema}.woken_relay() w;
   if v_row.detail is not null then
     v_row.kind := 'finished';
     v_row.task_id := p_task;

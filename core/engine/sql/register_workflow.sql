@@ -62,6 +62,7 @@ begin
   left join {schema}.target t on t.handler_id = h.handler_id and t.queue = s.queue
   left join {schema}.handler v on v.namespace = p_namespace and v.name = s.undo
   left join {schema}.target u on u.handler_id = v.handler_id and u.queue = s.queue;
+  perform {schema}.register_events(v_revision, p_definition::jsonb->'events');
   update {schema}.workflow w set current_revision = v_revision where w.workflow_id = v_workflow;
   return query select v_revision, true;
 end $$;

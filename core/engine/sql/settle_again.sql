@@ -19,6 +19,8 @@ declare
   v_task uuid[];
   v_idx int[];
   v_due timestamptz[];
+  v_event_task uuid[];
+  v_event_idx int[];
 begin
   -- A retry in an ending task is its last failure. Its children ended with the task; only their counters move. The failure of an item or
   -- range, of which its step is the only child, moves its counters too, and what follows of that the caller does.
@@ -30,7 +32,7 @@ begin
     update {schema}.step s set state = 'failed', error = m.error::jsonb, finished_at = p_now
     from mine m
     where s.task_id = m.task_id and s.idx = m.idx and s.gen = m.gen and s.state in ({step_before:failed})
-    returning m.ord, s.task_id, s.idx, s.run, s.attempt, s.children, s.is_sink, s.error,
+    returning m.ord, s.task_id, s.idx, s.run, s.attempt, s.children, s.is_sink, s.error, s.publishes,
       m.kind = 'item_failure' as is_item),
   told as (
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error)
@@ -40,23 +42,31 @@ begin
     from (select f.task_id, x.idx, count(*)::int as n from failed f cross join lateral unnest(f.children) as x(idx) group by 1, 2) f
     where c.task_id = f.task_id and c.idx = f.idx)
   select array_agg(f.ord), array_agg(f.task_id) filter (where f.is_sink), array_agg(f.task_id) filter (where f.is_item),
-    array_agg(f.children[1]) filter (where f.is_item)
-  into applied, sink_task, fan_task, fan_idx
+    array_agg(f.children[1]) filter (where f.is_item), array_agg(f.task_id) filter (where f.publishes),
+    array_agg(f.idx) filter (where f.publishes)
+  into applied, sink_task, fan_task, fan_idx, v_event_task, v_event_idx
   from failed f;
+  if v_event_task is not null then
+    perform {schema}.publish(v_event_task, v_event_idx, 'failure', p_now);
+  end if;
 
   -- A timeout raises gen, so that the late success of the handler that is still running is lost.
   with retried as (
     update {schema}.step s set attempt = s.attempt + 1, error = u.error::jsonb, gen = s.gen + ((u.error::jsonb)->>'kind' = 'timeout')::int
     from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error, p_delay_ms) as u(ord, task_id, idx, gen, kind, error, delay_ms)
     where u.kind = 'retry' and u.ord = any(p_hits) and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state = 'ready'
-    returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.error, p_now + u.delay_ms * interval '1 millisecond' as due),
+    returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.error, s.publishes, p_now + u.delay_ms * interval '1 millisecond' as due),
   told as (
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error, detail)
     select p_now, r.task_id, r.idx, 'retry', r.run, r.attempt - 1, p_worker, p_duration_ms[r.ord], r.error, jsonb_build_object('due_at', r.due)
     from retried r)
-  select array_agg(r.ord), array_agg(r.task_id), array_agg(r.idx), array_agg(r.due)
-  into v_applied, task, idx, due
+  select array_agg(r.ord), array_agg(r.task_id), array_agg(r.idx), array_agg(r.due), array_agg(r.task_id) filter (where r.publishes),
+    array_agg(r.idx) filter (where r.publishes)
+  into v_applied, task, idx, due, v_event_task, v_event_idx
   from retried r;
+  if v_event_task is not null then
+    perform {schema}.publish(v_event_task, v_event_idx, 'retry', p_now);
+  end if;
   applied := coalesce(applied, '{}') || coalesce(v_applied, '{}');
 
   if 'validated' = any(p_kind) then

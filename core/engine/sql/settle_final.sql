@@ -46,9 +46,12 @@ begin
   update {schema}.step s set state = 'done', result = p_value, error = null, item = jsonb_build_object('unchosen', p_detail->'unchosen'),
     finished_at = p_now
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state in ({step_before:done})
-  returning s.run, s.attempt into v_step;
+  returning s.run, s.attempt, s.publishes into v_step;
   if not found then
     return null;
+  end if;
+  if v_step.publishes then
+    perform {schema}.publish(array[p_task], array[p_idx], 'success', p_now);
   end if;
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)
   values (p_now, p_task, p_idx, 'done', v_step.run, v_step.attempt, p_worker, p_duration_ms, jsonb_build_object('routes', p_detail->'routes'));
@@ -105,7 +108,7 @@ declare
   v_error jsonb;
   v_ready int[];
 begin
-  select s.run, s.attempt, s.children, k.ending, r.on_failure, coalesce(s.name, w.name) as name,
+  select s.run, s.attempt, s.publishes, s.children, k.ending, r.on_failure, coalesce(s.name, w.name) as name,
     case when s.origin is not null and s.children = array[s.origin] then s.origin end as item_of, f.item->>'mode' as mode
   into v_step
   from {schema}.step s
@@ -122,6 +125,9 @@ begin
   where s.task_id = p_task and s.idx = p_idx;
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, error)
   values (p_now, p_task, p_idx, v_state::text, v_step.run, v_step.attempt, p_worker, p_duration_ms, p_error);
+  if v_step.publishes and v_state = 'failed' then
+    perform {schema}.publish(array[p_task], array[p_idx], 'failure', p_now);
+  end if;
   v_error := p_error || jsonb_build_object('step', v_step.name);
   if v_step.ending is not null then
     perform {schema}.recount(p_task);
@@ -278,13 +284,17 @@ create or replace function {schema}.finish_if_done(p_task uuid, p_now timestampt
 language plpgsql as $$
 declare
   v_state text;
+  v_publishes bool;
 begin
   perform {schema}.recount(p_task);
   update {schema}.task k set state = {schema}.end_state(k.task_id, k.ending), finished_at = p_now
   where k.task_id = p_task and k.sinks_left = 0 and k.state in ({task_before:complete})
-  returning k.state::text into v_state;
+  returning k.state::text, k.publishes into v_state, v_publishes;
   if v_state is not null then
     insert into {schema}.event (at, task_id, kind, error) select p_now, p_task, v_state, k.error from {schema}.task k where k.task_id = p_task;
+    if v_publishes then
+      perform {schema}.publish_end(p_task, v_state, p_now);
+    end if;
   end if;
   return v_state;
 end $$;

@@ -6,10 +6,11 @@
 -- several need a statement that says their order, which an update does not. Each update tests state and gen on the row as it is once it
 -- holds the lock.
 drop function if exists {schema}.settle_one(uuid, int, int, text, text, int, int, timestamptz);
+drop function if exists {schema}.settle_one(uuid, int, int, text, text, int, int, int[], int[], timestamptz);
 create or replace function {schema}.settle_one(
   p_task uuid, p_idx int, p_gen int, p_value text, p_metadata text, p_duration_ms int, p_worker int, p_queues int[], p_handlers int[],
   p_now timestamptz,
-  out is_done bool, out is_sink bool, out cascades bool,
+  out is_done bool, out is_sink bool, out publishes bool, out cascades bool,
   out queue int[], out band smallint[], out task uuid[], out idx int[], out gen int[], out handler int[], out lease bool[], out is_near bool)
 language plpgsql as $$
 declare
@@ -17,12 +18,13 @@ declare
 begin
   update {schema}.step s set state = 'done', result = p_value::jsonb, error = null, finished_at = p_now
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state in ({step_before:done}) and s.name is null
-  returning s.run, s.attempt, s.children, s.is_sink into v_step;
+  returning s.run, s.attempt, s.children, s.is_sink, s.publishes into v_step;
   is_done := found;
   if not is_done then
     return;
   end if;
   is_sink := v_step.is_sink;
+  publishes := v_step.publishes;
   {wait:settle_locked}
   if v_step.children = '{}' then
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, duration_ms, detail)

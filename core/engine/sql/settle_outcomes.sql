@@ -58,6 +58,9 @@ begin
       if v_ready.cascades then
         v_cascade := p_task;
       end if;
+      if v_ready.publishes then
+        perform {schema}.publish(p_task, p_idx, 'success', v_now);
+      end if;
     else
       if not v_is_plain then
         select array_agg(distinct u.task_id) into v_hard
@@ -71,7 +74,7 @@ begin
         update {schema}.step s set state = 'done', result = u.value::jsonb, error = null, finished_at = v_now
         from unnest(v_ord, p_task, p_idx, p_gen, p_kind, p_value) as u(ord, task_id, idx, gen, kind, value)
         where u.kind = 'success' and s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen and s.state in ({step_before:done})
-        returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children, s.origin),
+        returning u.ord, s.task_id, s.idx, s.run, s.attempt, s.is_sink, s.children, s.origin, s.publishes),
       released as (
         update {schema}.step c set waits = c.waits - d.n, live = c.live + d.n,
           state = case when c.state in ({step_before:ready}) and c.waits = d.n and not c.auto and c.blocked = 0 then 'ready' else c.state end
@@ -85,9 +88,14 @@ begin
         select v_now, d.task_id, d.idx, 'done', d.run, d.attempt, p_worker, p_duration_ms[d.ord], p_metadata[d.ord]::jsonb from done d
         union all
         select v_now, r.task_id, r.idx, 'ready', r.run, r.attempt, null, null, null from released r where r.state = 'ready' and r.waits = 0)
-      select d.ords, d.sinks, c.tasks, c.fan_task, c.fan_idx, y.*
+      select d.ords, d.sinks, d.event_tasks, d.event_steps, c.tasks, c.fan_task, c.fan_idx, y.*
       into v_ready
-      from (select array_agg(d.ord) as ords, array_agg(d.task_id) filter (where d.is_sink) as sinks from done d) d
+      from (
+        select array_agg(d.ord) as ords, array_agg(d.task_id) filter (where d.is_sink) as sinks,
+          array_agg(d.task_id order by d.ord) filter (where d.publishes) as event_tasks,
+          array_agg(d.idx order by d.ord) filter (where d.publishes) as event_steps
+        from done d
+      ) d
       cross join (
         select array_agg(r.task_id) filter (where r.waits = 0) as tasks, array_agg(r.task_id) filter (where r.waits > 0 and r.is_fan) as fan_task,
           array_agg(r.idx) filter (where r.waits > 0 and r.is_fan) as fan_idx
@@ -109,6 +117,9 @@ begin
       v_cascade := v_ready.tasks;
       v_fan_task := v_ready.fan_task;
       v_fan_idx := v_ready.fan_idx;
+      if v_ready.event_tasks is not null then
+        perform {schema}.publish(v_ready.event_tasks, v_ready.event_steps, 'success', v_now);
+      end if;
     end if;
 
     {wait:settle_stored}
@@ -179,7 +190,7 @@ begin
       v_row.amount := 1;
       return next v_row;
     end if;
-    if p_relaxed and not v_finished and v_hard is null then
+    if p_relaxed and not v_finished and v_hard is null and coalesce(current_setting('tasker.published', true), '') = '' then
       perform set_config('synchronous_commit', 'off', true);
     end if;
     if v_task is not null then
@@ -195,6 +206,9 @@ begin
     {wait:settle_sent}
     if coalesce(cardinality(v_applied), 0) < v_size then
       return query select v.* from {schema}.verdicts(v_ord, v_applied, v_hits, p_task, p_idx, p_gen) v;
+    end if;
+    if current_setting('tasker.published', true) = 'on' then
+      return query select w.* from {schema}.woken_relay() w;
     end if;
   end if;
   -- The context of what was handed off, in a statement after the one that made the messages.
@@ -274,9 +288,12 @@ begin
       state = case when k.sinks_left > 1 then k.state else {schema}.end_state(k.task_id, k.ending) end,
       finished_at = case when k.sinks_left > 1 then k.finished_at else p_now end
     where k.task_id = p_task[1] and k.state in ({task_before:complete})
-    returning k.task_id, k.state, k.sinks_left, k.error into v_task;
+    returning k.task_id, k.state, k.sinks_left, k.error, k.publishes into v_task;
     if v_task.sinks_left <= 0 then
       insert into {schema}.event (at, task_id, kind, error) values (p_now, v_task.task_id, v_task.state::text, v_task.error);
+      if v_task.publishes then
+        perform {schema}.publish_end(v_task.task_id, v_task.state::text, p_now);
+      end if;
       task_id := v_task.task_id;
       state := v_task.state;
       return next;
@@ -286,19 +303,27 @@ begin
   if p_except is null and not p_task[1] = all(p_task) then
     perform from {schema}.task k where k.task_id = any(p_task) order by k.task_id for no key update;
   end if;
-  return query
-  with counted as (
-    update {schema}.task k set sinks_left = k.sinks_left - u.n,
-      state = case when k.sinks_left > u.n then k.state else {schema}.end_state(k.task_id, k.ending) end,
-      finished_at = case when k.sinks_left > u.n then k.finished_at else p_now end
-    from (select u.task_id, count(*)::int as n from unnest(p_task) as u(task_id)
-      where p_except is null or u.task_id <> all(p_except) group by 1) u
-    where k.task_id = u.task_id and k.state in ({task_before:complete})
-    returning k.task_id, k.state, k.sinks_left, k.error),
-  told as (
-    insert into {schema}.event (at, task_id, kind, error)
-    select p_now, c.task_id, c.state::text, c.error from counted c where c.sinks_left <= 0)
-  select c.task_id, c.state::text from counted c where c.sinks_left <= 0;
+  for v_task in
+    with counted as (
+      update {schema}.task k set sinks_left = k.sinks_left - u.n,
+        state = case when k.sinks_left > u.n then k.state else {schema}.end_state(k.task_id, k.ending) end,
+        finished_at = case when k.sinks_left > u.n then k.finished_at else p_now end
+      from (select u.task_id, count(*)::int as n from unnest(p_task) as u(task_id)
+        where p_except is null or u.task_id <> all(p_except) group by 1) u
+      where k.task_id = u.task_id and k.state in ({task_before:complete})
+      returning k.task_id, k.state, k.sinks_left, k.error, k.publishes),
+    told as (
+      insert into {schema}.event (at, task_id, kind, error)
+      select p_now, c.task_id, c.state::text, c.error from counted c where c.sinks_left <= 0)
+    select c.task_id, c.state::text as state, c.publishes from counted c where c.sinks_left <= 0
+  loop
+    if v_task.publishes then
+      perform {schema}.publish_end(v_task.task_id, v_task.state, p_now);
+    end if;
+    task_id := v_task.task_id;
+    state := v_task.state;
+    return next;
+  end loop;
 end $$;
 
 -- The state in which a task with no sinks left ends.

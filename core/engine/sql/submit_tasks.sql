@@ -66,7 +66,7 @@ begin
   from unnest(v_ids, v_new) with ordinality as u(id, new, ord);
 
   with new as materialized (
-    select u.id, u.ord, r.revision_id, w.workflow_id, w.paused, r.sinks, r.has_undo, r.search, u.input, u.key, u.run_at, u.priority, u.deadline, u.tags,
+    select u.id, u.ord, r.revision_id, w.workflow_id, w.paused, r.sinks, r.has_undo, r.search, r.publishes, u.input, u.key, u.run_at, u.priority, u.deadline, u.tags,
       u.correlation, u.trace
     from unnest(p_ids, p_revision, p_input, p_key, p_run_at, p_priority, p_deadline, p_tags, p_correlation, p_trace, v_new)
       with ordinality as u(id, revision_id, input, key, run_at, priority, deadline, tags, correlation, trace, new, ord)
@@ -75,15 +75,15 @@ begin
     where u.new),
   made_task as (
     insert into {schema}.task (task_id, workflow_id, revision_id, sinks_left, validated, priority, input, tags, key, correlation_id, trace, run_at,
-      deadline, created_at, has_undo)
+      deadline, created_at, has_undo, publishes)
     select n.id, n.workflow_id, n.revision_id, n.sinks, p_validated, n.priority, n.input::jsonb,
       case when n.search = '{}' then coalesce(n.tags::jsonb, '{}') else coalesce(n.tags::jsonb, '{}') || {schema}.search_tags(n.search, n.input) end,
-      n.key, n.correlation, n.trace::jsonb, n.run_at, n.deadline, v_now, n.has_undo
+      n.key, n.correlation, n.trace::jsonb, n.run_at, n.deadline, v_now, n.has_undo, n.publishes
     from new n),
   made as (
-    insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children)
+    insert into {schema}.step (task_id, idx, state, waits, priority, target_id, is_sink, auto, parents, children, publishes)
     select n.id, w.idx, (case when w.parents = '{}' and not w.auto then 'ready' else 'waiting' end)::{schema}.step_state,
-      cardinality(w.parents), coalesce(w.priority, n.priority, 1), w.target_id, w.is_sink, w.auto, w.parents, w.children
+      cardinality(w.parents), coalesce(w.priority, n.priority, 1), w.target_id, w.is_sink, w.auto, w.parents, w.children, w.publishes
     from new n
     join {schema}.workflow_step w on w.revision_id = n.revision_id
     order by n.ord, w.idx

@@ -54,6 +54,7 @@ begin
   if p_delay_ms is null or v_step.ending is not null then
     v_ready := {schema}.end_step(p_task, p_idx, p_gen, 'failure', p_error::jsonb, null, null, v_now);
     v_row.detail := {schema}.finish_if_done(p_task, v_now);
+    return query select w.* from {schema}.woken_relay() w;
     if v_row.detail is not null then
       v_row.kind := 'finished';
       v_row.task_id := p_task;
@@ -70,6 +71,8 @@ begin
   values (v_now, p_task, p_idx, 'retry', v_step.run, v_step.attempt, p_error::jsonb,
     jsonb_build_object('due_at', v_now + p_delay_ms * interval '1 millisecond'));
   {wait:expire_stored}
+  perform {schema}.publish_step(p_task, p_idx, 'retry', v_now);
+  return query select w.* from {schema}.woken_relay() w;
   return query select h.* from {schema}.hand_over(
     array[p_task], array[p_idx], null, array[v_now + p_delay_ms * interval '1 millisecond'], null, '{}', '{}', 0, v_now, v_now) h;
 end $$;

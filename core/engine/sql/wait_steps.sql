@@ -98,11 +98,14 @@ declare
 begin
   update {schema}.step s set state = 'done', result = p_result, error = null, finished_at = p_now
   where s.task_id = p_task and s.idx = p_idx and s.state in ({step_before:done})
-  returning s.run, s.attempt into v_step;
+  returning s.run, s.attempt, s.publishes into v_step;
   delete from {schema}.hold h where h.task_id = p_task and h.idx = p_idx;
   delete from {schema}.timer t where t.task_id = p_task and t.idx = p_idx and t.kind = 'wait';
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor, detail)
   values (p_now, p_task, p_idx, 'done', v_step.run, v_step.attempt, p_actor, p_detail);
+  if v_step.publishes then
+    perform {schema}.publish(array[p_task], array[p_idx], 'success', p_now);
+  end if;
 end $$;
 
 -- Ends a step with the payload of a signal, which nobody else gets.
@@ -197,6 +200,7 @@ begin
   v_ready := array(select c from {schema}.cascade_steps(p_task, v_now) c);
   v_row := null;
   v_row.detail := {schema}.finish_if_done(p_task, v_now);
+  return query select w.* from {schema}.woken_relay() w;
   if v_row.detail is not null then
     v_row.kind := 'finished';
     v_row.task_id := p_task;

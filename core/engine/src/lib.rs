@@ -9,6 +9,7 @@
 
 pub mod clock;
 mod control;
+pub mod deliveries;
 mod engine;
 mod error;
 pub mod hot;
@@ -23,6 +24,7 @@ mod roles;
 mod schema;
 mod settle;
 mod submit;
+pub mod subscriptions;
 pub mod sweep;
 mod timers;
 mod workers;

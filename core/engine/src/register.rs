@@ -81,6 +81,9 @@ impl Engine {
         if revision.steps.iter().any(|step| step.wait.is_some()) {
             self.require(&mut conn, "signal_v1", "waits").await?;
         }
+        if !definition.events.is_empty() {
+            self.require(&mut conn, "register_events", "events").await?;
+        }
         if revision.steps.iter().any(|step| step.fan.is_some() || step.child.is_some() || step.undo.is_some()) {
             self.require(&mut conn, "fan_out", "maps, batches, child tasks and undo").await?;
         }

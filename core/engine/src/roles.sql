@@ -8,7 +8,8 @@ declare
   v_owner name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = '{schema_text}');
   v_entry text[] := array['register_v1', 'activate_workflow', 'start_worker', 'stop_worker', 'announce_v1', 'claim_v1', 'save_checkpoint_v1', 'submit_v1',
     'settle_v1', 'settle_here', 'heartbeat_v1', 'pump_v1', 'take_internal_v1', 'apply_internal_v1', 'sweep_workers', 'overdue_steps',
-    'expire_step_v1', 'sweep_leftovers', 'sweep_keys', 'repair_steps', 'ownerless_steps', 'make_partitions', 'cancel', 'signal_v1', 'page_results', 'submit'];
+    'expire_step_v1', 'sweep_leftovers', 'sweep_keys', 'repair_steps', 'ownerless_steps', 'make_partitions', 'cancel', 'signal_v1', 'page_results', 'submit',
+    'take_deliveries_v1', 'keep_deliveries_v1', 'end_delivery_v1', 'subscribe_v1', 'unsubscribe_v1', 'pause_subscription_v1', 'redeliver_v1'];
   v_read text[] := array['now', 'all_messages', 'check_invariants'];
   v_function record;
   v_table record;
@@ -47,6 +48,8 @@ begin
     end if;
   end loop;
   execute format('grant select on all tables in schema {schema} to %I, %I', '{schema_text}_worker', '{schema_text}_read');
+  -- The relay gets them by take_deliveries_v1.
+  execute format('revoke select on {schema}.subscription_secret from %I, %I', '{schema_text}_worker', '{schema_text}_read');
   -- Which queues it serves is the worker's own statement.
   execute format('grant update (queues) on {schema}.worker to %I', '{schema_text}_worker');
   execute format('grant usage on schema pgmq to %I, %I', '{schema_text}_worker', '{schema_text}_read');

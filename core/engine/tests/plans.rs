@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sqlx::Connection;
 use support::*;
+use tasker_engine::deliveries::Room;
+use tasker_engine::subscriptions::Target;
 use tasker_engine::{Beat, Caller, Root, Submission, pgmq};
 use tasker_model::Payload;
 
@@ -35,7 +37,10 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Notices {
 async fn hot_statements_read_a_large_table_by_index_only() {
     use tracing_subscriber::layer::SubscriberExt;
     let db = db().await;
-    let (_, revision) = db.register(DAG7).await;
+    let events = "events: { first: { on: success, step: s0 }, again: { on: retry, step: s0 }, not: { on: failure, step: s0 }, ended: { on: failure } }";
+    let (_, revision) = db.register(&format!("{DAG7}{events}")).await;
+    let hook = Target::Webhook { url: "http://localhost/hook", secret: "a secret of the test" };
+    db.engine.subscribe("hook", "*", hook).await.unwrap();
     let mut hand = db.hand(&["h"]).await;
     for _ in 0..20 {
         let many: Vec<_> = (0..500).map(|_| Submission::new(revision, Payload::empty_object())).collect();
@@ -67,6 +72,11 @@ async fn hot_statements_read_a_large_table_by_index_only() {
         steps = pgmq::settle(&db.engine, &mut tx, &caller, &outcomes).await.unwrap().leased;
     }
     pgmq::publish(&db.engine, &mut tx).await.unwrap();
+    let room = Room { each: 8, limit: 8, lease: Duration::from_secs(30) };
+    let taken = db.engine.take_deliveries(&mut tx, &[], &[], room).await.unwrap().deliveries;
+    assert_eq!(taken.len(), 8);
+    db.engine.keep_deliveries(&mut tx, &[(taken[0].delivery_id, 1)], room.lease).await.unwrap();
+    db.engine.end_delivery(&mut tx, &taken[0], None, None).await.unwrap();
     db.engine
         .submit(
             &mut tx,
@@ -82,11 +92,12 @@ async fn hot_statements_read_a_large_table_by_index_only() {
     let seen = |table: &str| {
         plans.iter().any(|p| p.contains(&format!("on {table} ")) || p.contains(&format!(" on {table}\n")))
     };
-    for table in ["step", "task", "timer"] {
+    for table in ["step", "task", "timer", "delivery", "publication", "workflow_event"] {
         assert!(seen(table), "no plan of {table} among {} notices", plans.len());
     }
     for plan in plans.iter().filter(|p| p.contains("Seq Scan on ")) {
-        for large in ["step", "task", "event", "task_key", "timer", "hold"] {
+        for large in ["step", "task", "event", "task_key", "timer", "hold", "publication", "delivery", "workflow_event"]
+        {
             let bad = plan.split("Seq Scan on ").skip(1).any(|rest| rest.split_whitespace().next() == Some(large));
             assert!(!bad, "{large} is read whole:\n{plan}");
         }

@@ -3,11 +3,14 @@
 mod support;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use support::*;
-use tasker_engine::queries::TaskFilter;
+use tasker_engine::deliveries::Room;
+use tasker_engine::queries::{PublicationFilter, TaskFilter};
+use tasker_engine::subscriptions::Target;
 use tasker_engine::{Engine, Options, Schema};
 use tasker_testkit::TestDatabase;
 
@@ -76,6 +79,18 @@ async fn a_worker_calls_functions_and_writes_no_table() {
     assert_eq!(db.engine.check_installed().await.err().map(|e| e.message), None);
     db.engine.cancel(db.submit(revision, "{}").await, "ann", "no").await.unwrap();
     db.engine.sweep_deeply(&mut hand.conn).await.unwrap().unwrap();
+    let publishes = "{name: told, steps: {a: {call: h}}, events: {a_done: {on: success, step: a}}}";
+    let (_, told) = db.register(publishes).await;
+    let hook = Target::Webhook { url: "http://localhost/hook", secret: "a secret of the test" };
+    db.engine.subscribe("hook", "a_done", hook).await.unwrap();
+    db.engine.subscribe("out", "*", Target::Queue("roles_worker_out")).await.unwrap();
+    db.submit(told, "{}").await;
+    hand.drain().await;
+    let room = Room { each: 8, limit: 8, lease: Duration::from_secs(30) };
+    let taken = db.engine.take_deliveries(&mut hand.conn, &[], &[], room).await.unwrap().deliveries.remove(0);
+    assert_eq!(taken.secret.as_deref(), Some("a secret of the test"));
+    db.engine.end_delivery(&mut hand.conn, &taken, None, None).await.unwrap();
+    assert_eq!(db.engine.publications(&PublicationFilter::default()).await.unwrap()[0].delivered, 2);
     roles
         .refuses(
             &db,
@@ -86,6 +101,8 @@ async fn a_worker_calls_functions_and_writes_no_table() {
                 "update {schema}.worker set name = 'x'",
                 "select {schema}.build_dispatch()",
                 "create table {schema}.mine (id int)",
+                "select secret from {schema}.subscription_secret",
+                "select {schema}.publish('{}', null, 'success', now())",
             ],
         )
         .await;
@@ -141,6 +158,7 @@ async fn a_reader_reads_and_changes_nothing() {
     assert_eq!(db.engine.list_tasks(&TaskFilter::default()).await.unwrap().len(), 1);
     assert_eq!(db.engine.queues().await.unwrap().len(), 1);
     db.engine.workers(false).await.unwrap();
+    assert!(db.engine.subscriptions().await.unwrap().is_empty());
     db.engine.check_installed().await.unwrap();
     roles
         .refuses(
@@ -150,6 +168,8 @@ async fn a_reader_reads_and_changes_nothing() {
                 "select {schema}.cancel(gen_random_uuid(), 'x', 'y')",
                 "update {schema}.task set paused = true",
                 "update {schema}.worker set queues = '{}'",
+                "select secret from {schema}.subscription_secret",
+                "select {schema}.unsubscribe_v1('hook')",
             ],
         )
         .await;

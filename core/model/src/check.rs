@@ -16,6 +16,7 @@ use crate::{
     source::{CTX, INPUT, ITEM, Source},
 };
 
+mod event;
 mod kinds;
 mod wait;
 
@@ -55,6 +56,7 @@ pub(crate) fn check(definition: &Definition) -> Result<Graph, Vec<Diagnostic>> {
         }
         self::step(&mut problems, definition, step);
     }
+    event::check(&mut problems, definition);
     if definition.steps.len() > limits::STEPS {
         return Err(problems);
     }

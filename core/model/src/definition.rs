@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    event::EventDefinition,
     fan::{Batch, Failures, Fan},
     id::DEFAULT_NAMESPACE,
     id::WorkflowRef,
@@ -115,6 +116,9 @@ pub struct Definition {
     /// The steps; a mapping from name to step in JSON and YAML.
     #[serde(with = "form::steps")]
     pub steps: Vec<StepDefinition>,
+    /// What it publishes for the application, by the events' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, EventDefinition>,
 }
 
 /// One step. Its name is the key under which it stands, so it is no field of its own form.
@@ -194,6 +198,7 @@ impl Definition {
             durability: Durability::default(),
             search: Vec::new(),
             steps: Vec::new(),
+            events: BTreeMap::new(),
         }
     }
 

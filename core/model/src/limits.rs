@@ -19,6 +19,8 @@ pub const MAP_ITEMS: usize = 100_000;
 pub const ITEMS_BYTES: usize = 4 * 1024 * 1024;
 /// Steps of a definition: they are locked together when a task ends.
 pub const STEPS: usize = 2_000;
+/// The most events that one workflow publishes.
+pub const EVENTS: usize = 200;
 /// Tags of a task: they are indexed.
 pub const TAGS_BYTES: usize = 4 * 1024;
 /// Context handed to steps by one claim: bounds the memory of a worker and of the answer.

@@ -14,6 +14,7 @@ use crate::{
     signature::Signatures,
 };
 
+mod events;
 mod node;
 mod read;
 mod scalar;

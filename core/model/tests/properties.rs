@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 use tasker_model::{
-    Backoff, Definition, Durability, ErrorKind, Graph, OnFailure, Payload, Priority, Retry, Revision, Source,
-    StepDefinition, limits::LONGEST_DELAY, parse::parse, payload::check_payload,
+    Backoff, Definition, Durability, ErrorKind, EventDefinition, Graph, On, OnFailure, Payload, Priority, Retry,
+    Revision, Source, StepDefinition, limits::LONGEST_DELAY, parse::parse, payload::check_payload,
 };
 
 /// Any JSON value; numbers that a `Value` holds exactly.
@@ -87,6 +87,15 @@ fn definition() -> impl Strategy<Value = Definition> {
             durability: if relaxed { Durability::Relaxed } else { Durability::Strict },
             input: has_input.then(|| json!({"type": "object", "properties": {}, "additionalProperties": true})),
             search: if has_input { vec!["order_id".to_owned()] } else { Vec::new() },
+            events: steps
+                .iter()
+                .take(2)
+                .zip([On::Success, On::Failure])
+                .map(|(step, on)| {
+                    (format!("{}_ended", step.name), EventDefinition { on, step: Some(step.name.clone()) })
+                })
+                .chain([("all_done".to_owned(), EventDefinition { on: On::Success, step: None })])
+                .collect(),
             steps,
             ..Definition::new(name)
         },

@@ -7,12 +7,13 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tasker_engine::Engine;
 use tasker_model::{Result, Signatures, TaskId};
-use tasker_worker::{Options, Worker};
+use tasker_worker::{Options, Published, Worker};
 
+use crate::event::subscriber;
 use crate::home::Runtime;
 use crate::plan::Plan;
 use crate::step::IntoStep;
-use crate::{Builder, Submit, Task, Work, Workflow, WorkflowName};
+use crate::{Builder, StepError, Submit, Task, Work, Workflow, WorkflowName};
 
 /// Tasker in an application. Cheap to clone; works as axum's state.
 ///
@@ -80,6 +81,32 @@ impl Tasker {
     /// Adds a handler in one namespace: for workflows that this program does not define.
     pub fn handler_in<Mark>(mut self, namespace: &str, step: impl IntoStep<Mark>) -> Self {
         self.plan_mut().add_handler(Some(namespace), step.into_step());
+        self
+    }
+
+    /// Calls a function for each event that `event` names: `namespace.name`, a name in the namespace `default`, or `*` for all. `name` is
+    /// that of the subscription, which a worker makes in the database when it starts and which stays there: what is published while no
+    /// process runs comes later. Each event goes to one process, at least once; after an error or a panic it comes again, at most twelve
+    /// times in all, unless the error is permanent. [`Published::id`] tells one that came before.
+    ///
+    /// ```no_run
+    /// # use tasker::prelude::*;
+    /// # async fn mail(_: &str) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn run() -> tasker::Result<()> {
+    /// let tasker = Tasker::connect_env().await?.on("orders.payment_taken", "mailer", async |event: tasker::Published| {
+    ///     let payment: String = event.result()?;
+    ///     mail(&payment).await?;
+    ///     Ok(())
+    /// });
+    /// # tasker.work().await
+    /// # }
+    /// ```
+    pub fn on<F, Fut>(mut self, event: &str, name: &str, take: F) -> Self
+    where
+        F: Fn(Published) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), StepError>> + Send + 'static,
+    {
+        self.plan_mut().subscribe(event, name, subscriber(take));
         self
     }
 

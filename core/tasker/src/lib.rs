@@ -53,6 +53,7 @@ mod command;
 mod config;
 mod connect;
 mod error;
+mod event;
 mod handle;
 mod home;
 mod logging;
@@ -68,6 +69,7 @@ mod workflow;
 pub use command::run;
 pub use connect::Builder;
 pub use error::{ResultExt, StepError};
+pub use event::Event;
 pub use handle::Tasker;
 pub use step::{
     Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success, Wait,
@@ -82,7 +84,7 @@ pub use tasker_model::{
     Backoff, Durability, Error, ErrorKind, OnFailure, Payload, Priority, Result, Retry, Signatures, StepFailure,
     StepState, TaskId, TaskState,
 };
-pub use tasker_worker::{Worker, wait_for_shutdown_signal};
+pub use tasker_worker::{Published, Worker, wait_for_shutdown_signal};
 pub use work::Work;
 pub use workflow::Workflow;
 

@@ -8,7 +8,7 @@ use tasker_model::binding::check_bindings;
 use tasker_model::diagnostic::Code;
 use tasker_model::id::DEFAULT_NAMESPACE;
 use tasker_model::{Error, ErrorKind, Outcome, Result, Revision, Signature, Signatures, WorkflowRef};
-use tasker_worker::{Handler, Handlers, Options, StepContext};
+use tasker_worker::{Handler, Handlers, Options, StepContext, Subscriber};
 
 use crate::Workflow;
 use crate::step::{Body, Need, States, Step};
@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) workflows: Vec<(Workflow, Arc<Revision>)>,
     /// Handlers that YAML calls, with their namespace where one was said.
     handlers: Vec<(Option<String>, Step)>,
+    /// Those who take events; no handlers.
+    subscribers: Handlers,
     pub(crate) states: States,
     pub(crate) worker: Options,
     problems: Vec<String>,
@@ -62,6 +64,12 @@ impl Plan {
         self.handlers.push((namespace.map(str::to_owned), step));
     }
 
+    pub(crate) fn subscribe(&mut self, event: &str, name: &str, subscriber: Arc<dyn Subscriber>) {
+        if let Err(error) = self.subscribers.subscribe(event, name, subscriber) {
+            self.problems.push(error.message);
+        }
+    }
+
     pub(crate) fn problem(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -102,7 +110,7 @@ impl Plan {
         }
         problems.dedup();
         refuse(&problems)?;
-        let mut handlers = Handlers::default();
+        let mut handlers = self.subscribers.clone();
         for ((namespace, name), body) in bodies {
             let handler = StepHandler { body: body.clone(), states: self.states.clone() };
             handlers.insert(&namespace, &name, Arc::new(handler))?;

@@ -9,6 +9,7 @@ use tasker_model::{
     WorkflowRef,
 };
 
+use crate::Event;
 use crate::home::Home;
 use crate::step::{IntoStep, Step, StepFunction, Wait};
 
@@ -40,6 +41,7 @@ pub struct Workflow {
     steps: Vec<Step>,
     /// Steps that wait, each with the number of steps that stand before it.
     waits: Vec<(usize, Result<StepDefinition, Vec<String>>)>,
+    events: Vec<(String, Event)>,
     /// From YAML: the definition has its steps, and they call handlers by name.
     is_complete: bool,
     home: Home,
@@ -52,6 +54,7 @@ impl Workflow {
             definition: Definition::new(name),
             steps: Vec::new(),
             waits: Vec::new(),
+            events: Vec::new(),
             is_complete: false,
             home: Home::default(),
         }
@@ -63,7 +66,7 @@ impl Workflow {
         let definition = tasker_model::parse::parse(text, file).map_err(|report| {
             Error::new(ErrorKind::Invalid, format!("{file} is no workflow:\n{}", report.render(false)))
         })?;
-        Ok(Self { definition, steps: Vec::new(), waits: Vec::new(), is_complete: true, home: Home::default() })
+        Ok(Self { definition, is_complete: true, ..Self::new("") })
     }
 
     /// Names its namespace.
@@ -125,6 +128,12 @@ impl Workflow {
         self
     }
 
+    /// Publishes an event of this name for the application. In a workflow from YAML it is added to those that stand there.
+    pub fn event(mut self, name: &str, event: Event) -> Self {
+        self.events.push((name.to_owned(), event));
+        self
+    }
+
     /// Adds a step that is any async function or closure of extractors.
     ///
     /// ```
@@ -166,6 +175,16 @@ impl Workflow {
             problems.push(
                 "the steps of a workflow from YAML stand in the YAML; remove `.step(..)` and `.wait(..)`".to_owned(),
             );
+        }
+        for (name, event) in &self.events {
+            match event.define(name) {
+                Err(problem) => problems.push(problem),
+                Ok(event) => {
+                    if definition.events.insert(name.clone(), event).is_some() {
+                        problems.push(format!("event `{name}` is there twice; name one of them differently"));
+                    }
+                }
+            }
         }
         let compiled = Revision::compile(definition);
         if let Err(diagnostics) = &compiled {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tasker_model::id::{check_handler_name, check_name};
 use tasker_model::{Error, ErrorKind, Outcome, Result};
 
-use crate::StepContext;
+use crate::{StepContext, Subscriber};
 
 /// Runs one attempt at a step. A panic is a failed attempt.
 pub trait Handler: Send + Sync + 'static {
@@ -29,6 +29,8 @@ where
 #[derive(Clone, Default)]
 pub struct Handlers {
     by_name: BTreeMap<(String, String), Arc<dyn Handler>>,
+    /// By their names, each with the events that it wants.
+    subscribers: BTreeMap<String, (String, Arc<dyn Subscriber>)>,
 }
 
 impl Handlers {
@@ -45,6 +47,24 @@ impl Handlers {
         }
         self.by_name.insert(key, handler);
         Ok(())
+    }
+
+    /// Adds a subscriber to the events that `event` names: `namespace.name`, a name in the namespace `default`, or `*`. `name` is that of
+    /// its subscription, which is kept in the database. Fails with `conflict` where the name is taken, `invalid` where it is no name.
+    pub fn subscribe(&mut self, event: &str, name: &str, subscriber: Arc<dyn Subscriber>) -> Result<()> {
+        check_name("subscription", name)?;
+        let event = tasker_engine::subscriptions::event_pattern(event)?;
+        if self.subscribers.contains_key(name) {
+            let message = format!("subscriber `{name}` is there twice; name one of them differently");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        self.subscribers.insert(name.to_owned(), (event, subscriber));
+        Ok(())
+    }
+
+    /// Lists the subscribers: their names, the events that they want, what they do.
+    pub(crate) fn subscribers(&self) -> &BTreeMap<String, (String, Arc<dyn Subscriber>)> {
+        &self.subscribers
     }
 
     /// Finds one.

@@ -2,7 +2,8 @@
 //!
 //! The way of a step through one process: `claimer` (or a settle call's hand-off) brings it, `run` runs it in a slot, its outcome
 //! waits in the `outbox`, a `committer` settles it with all that gathered and brings the next ones. `heartbeat` renews leases on a
-//! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
+//! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds, `relay` brings
+//! published events to who wants them.
 
 mod answer;
 mod checkpoint;
@@ -21,13 +22,16 @@ mod outbox;
 mod outcome;
 mod pace;
 mod process;
+mod relay;
 mod revisions;
 mod run;
 mod signal;
 mod slots;
 mod step;
+mod subscriber;
 mod sweeper;
 mod transaction;
+mod webhook;
 mod worker;
 
 pub use checkpoint::SaveCheckpoint;
@@ -38,5 +42,6 @@ pub use options::Options;
 pub use outcome::{NOT_A_BATCH, NOT_A_DECISION, NOT_A_MAP, UNKNOWN_ROUTE, UNSUPPORTED_OUTCOME, refused, to_change};
 pub use signal::wait_for_shutdown_signal;
 pub use step::{revision_step, run_claimed, step_input};
+pub use subscriber::{Published, Subscriber};
 pub use transaction::{Settled, TransactionError};
 pub use worker::{Drained, StopReason, Worker};

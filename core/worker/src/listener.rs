@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tasker_engine::deliveries::DELIVERIES;
 use tasker_engine::pgmq::{self, Wakeup};
 use tasker_model::Result;
 
@@ -45,11 +46,13 @@ async fn hear(process: &Arc<Process>) -> Result<()> {
 
 async fn listen(process: &Arc<Process>) -> Result<()> {
     let mut wakeups = pgmq::wakeups(&process.engine, &process.queues()).await?;
+    wakeups.add(&process.engine, &[DELIVERIES]).await?;
     // What came before it listened is found by looking.
     wakeups.add(&process.engine, &serve_again(process).await?).await?;
     process.pace.wake();
     loop {
         match wakeups.next().await? {
+            Wakeup::Queue(DELIVERIES) => process.relay.wake(),
             Wakeup::Queue(_) => process.pace.wake(),
             Wakeup::Cancel(task) => process.leases.cancel_task(task),
             Wakeup::Internal => process.pace.internal(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tasker_engine::deliveries::DELIVERIES;
 use tasker_engine::{Caller, Change, Claimed, Engine, Lease, Refusal, Refused, Reply, Settlement};
 use tasker_model::WorkflowRef;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::notifier::Notes;
 use crate::outbox::{Outbox, Report};
 use crate::outcome::refused;
 use crate::pace::Pace;
+use crate::relay::Relay;
 use crate::revisions::Revisions;
 use crate::slots::{Permits, Slots};
 use crate::{Handler, Options, StopReason};
@@ -45,6 +47,7 @@ pub(crate) struct Process {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) pace: Pace,
     pub(crate) notes: Notes,
+    pub(crate) relay: Relay,
     pub(crate) revisions: Revisions,
     pub(crate) finishes: Finishes,
     pub(crate) excluded: Mutex<HashMap<i32, Instant>>,
@@ -77,6 +80,7 @@ impl Process {
         worker_id: i32,
         options: Options,
         handlers: HashMap<i32, Arc<dyn Handler>>,
+        relay: Relay,
         registered: BTreeMap<WorkflowRef, i32>,
         queues: Vec<i32>,
         revisions: Revisions,
@@ -95,6 +99,7 @@ impl Process {
             outbox: Arc::default(),
             pace: Pace::new(options.poll_max),
             notes: Notes::default(),
+            relay,
             revisions,
             finishes: Finishes::default(),
             excluded: Mutex::default(),
@@ -218,6 +223,14 @@ impl Process {
         for (queue, amount) in left {
             if *queue == 0 && !is_draining {
                 self.pace.internal();
+                continue;
+            }
+            if *queue == DELIVERIES {
+                // What no subscriber of another process waits for, this one brings alone.
+                self.relay.wake();
+                if is_draining || self.relay.has_foreign() {
+                    self.notes.add(DELIVERIES);
+                }
                 continue;
             }
             let serves = queues.contains(queue);

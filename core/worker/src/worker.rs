@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::Process;
+use crate::relay::Relay;
 use crate::revisions::Revisions;
 use crate::{Handler, Handlers, Options};
 
@@ -72,6 +73,7 @@ impl Worker {
             registered.insert(revision.definition.reference(), done.revision_id);
             known.add(done.revision_id, revision);
         }
+        let relay = Relay::start(&engine, &handlers).await?;
         let worker_id = engine.start_worker(&describe(&options)).await?;
         let announced = engine.announce(worker_id, &options.kind, &handlers.names()).await;
         let announced = match announced {
@@ -100,6 +102,7 @@ impl Worker {
             worker_id,
             options,
             by_id,
+            relay,
             registered,
             queues,
             known,
@@ -121,6 +124,7 @@ impl Worker {
         process.loops.spawn(crate::listener::run(Arc::clone(process)));
         process.loops.spawn(crate::notifier::run(Arc::clone(process)));
         process.loops.spawn(crate::sweeper::run(Arc::clone(process)));
+        process.loops.spawn(crate::relay::run(Arc::clone(process)));
         // Not tracked: the drain that it begins waits for all that is. It ends when the worker has stopped.
         let worker = self.clone();
         tokio::spawn(async move {

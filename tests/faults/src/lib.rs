@@ -8,4 +8,4 @@ pub mod stop;
 mod workflow;
 
 pub use config::slots;
-pub use workflow::{EFFECTS, Order, STEPS, TABLES, storm};
+pub use workflow::{EFFECTS, Order, STEPS, TABLES, storm, teller};

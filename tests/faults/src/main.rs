@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tasker::{Schema, Tasker};
-use tasker_faults::{slots, stop, storm};
+use tasker_faults::{slots, stop, storm, teller};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -31,7 +31,9 @@ async fn work() -> tasker::Result<()> {
         .connect()
         .await?;
     let pool = tasker.pool().clone();
-    let worker = tasker.workflow(storm()).with_state(pool).start().await?;
+    let told = pool.clone();
+    let tasker = tasker.workflow(storm()).with_state(pool).on("*", "teller", move |event| teller(told.clone(), event));
+    let worker = tasker.start().await?;
     stop::say("ready");
     tokio::select! {
         () = tasker::wait_for_shutdown_signal() => {}

@@ -7,13 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::PgPool;
 use tasker::prelude::*;
-use tasker::{Backoff, Settled, Wait};
+use tasker::{Backoff, Event, Published, Settled, Wait};
 
 use crate::stop;
 
 /// The tables that the steps write to.
 pub const TABLES: &str = "create table effect (key text not null); create index on effect (key); \
-                          create table counter (key text primary key, n bigint not null)";
+                          create table counter (key text primary key, n bigint not null); \
+                          create table told (id uuid not null)";
 
 /// How many steps of a task run.
 pub const STEPS: i64 = 8;
@@ -65,6 +66,17 @@ pub fn storm() -> Workflow {
         .step(walk.after((Choose, "pause")).retry(patient).timeout(limit))
         .step(fly.after(Choose).retry(patient).timeout(limit))
         .step(close.after((Walk, Fly)).retry(patient).timeout(limit))
+        .event("received", Event::success_of(Receive))
+        .event("paid", Event::success_of(Charge))
+        .event("retried", Event::retry_of(Notify))
+        .event("ended", Event::success())
+}
+
+/// Takes every event: keeps its id, and may stop before it says that it has it.
+pub async fn teller(pool: PgPool, event: Published) -> Result<(), StepError> {
+    sqlx::query("insert into told (id) values ($1::text::uuid)").bind(event.id.to_string()).execute(&pool).await?;
+    stop::at("telling").await;
+    Ok(())
 }
 
 /// Plain: its result is settled with others, in a batch.

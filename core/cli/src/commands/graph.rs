@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use tasker_model::wait::Wait;
-use tasker_model::{Definition, Error, ErrorKind, Graph};
+use tasker_model::{Definition, Error, ErrorKind, Graph, On};
 
 use crate::args::GraphFormat;
 use crate::failure::Outcome;
@@ -16,6 +16,17 @@ pub(super) struct Drawing {
     workflow: String,
     /// In topological order.
     steps: Vec<Node>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Published>,
+}
+
+/// An event that it publishes.
+#[derive(Debug, Serialize)]
+struct Published {
+    event: String,
+    on: On,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +81,11 @@ impl Drawing {
         Ok(Self {
             workflow: definition.reference().to_string(),
             steps: graph.names.iter().zip(&graph.levels).filter_map(node).collect(),
+            events: definition
+                .events
+                .iter()
+                .map(|(name, event)| Published { event: name.clone(), on: event.on, step: event.step.clone() })
+                .collect(),
         })
     }
 
@@ -118,6 +134,10 @@ impl Drawing {
             }
             text.truncate(text.trim_end().len());
             text.push('\n');
+        }
+        for Published { event, on, step } in &self.events {
+            let of = step.as_deref().unwrap_or("the task");
+            let _ = writeln!(text, "    publishes {event} on {} of {of}", on.as_str());
         }
         text
     }

@@ -1,10 +1,11 @@
 //! `tasker workflow`: files and registered revisions.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 use tasker_engine::queries::WorkflowDetail;
-use tasker_model::{Definition, Revision, WorkflowRef};
+use tasker_model::{Definition, EventDefinition, Revision, WorkflowRef};
 
 use super::graph::Drawing;
 use super::{Context, lint};
@@ -99,9 +100,18 @@ fn describe(detail: &WorkflowDetail) -> String {
             if revision.current { "current" } else { "" }.to_owned(),
         ]
     });
+    let events: BTreeMap<String, EventDefinition> =
+        detail.definition.at(&["events"]).and_then(|events| events.to().ok()).unwrap_or_default();
+    let events = events.iter().map(|(name, event)| {
+        vec![name.clone(), event.on.as_str().to_owned(), event.step.clone().unwrap_or_else(|| "the task".to_owned())]
+    });
+    let events = match table(&["event", "on", "of"], events.collect(), "") {
+        events if events.is_empty() => events,
+        events => format!("\n\n{events}"),
+    };
     let paused = if detail.row.paused { "   paused" } else { "" };
     format!(
-        "{}   {}{paused}\n\n{}\n\n{}",
+        "{}   {}{paused}\n\n{}{events}\n\n{}",
         detail.row.workflow,
         count(detail.step_list.len(), "step"),
         table(&["step", "handler", "kind", "queue", "attempts", "timeout", "waits for"], steps.collect(), "no steps"),

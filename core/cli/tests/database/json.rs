@@ -4,7 +4,7 @@ use crate::program::Program;
 use crate::worker::Worker;
 
 /// The commands that end by themselves, in an order in which each finds what it needs.
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 38] = [
     &["version"],
     &["config", "show"],
     &["completions", "bash"],
@@ -30,13 +30,23 @@ const COMMANDS: [&[&str]; 28] = [
     &["run", "default.approval", "--key", "a"],
     &["signal", "a", "first", "--payload", "{\"approved\": true}"],
     &["task", "signal", "a", "second"],
+    &["subscription", "add", "out", "--event", "*", "--queue", "out_events"],
+    &["subscription", "add", "hook", "--event", "reviewed", "--webhook", "http://127.0.0.1:1/hook"],
+    &["workflow", "graph", "approval.yaml"],
+    &["event", "list"],
+    &["event", "show", "@last"],
+    &["event", "redeliver", "@last", "--subscription", "out"],
+    &["subscription", "list"],
+    &["subscription", "pause", "out"],
+    &["subscription", "resume", "out"],
+    &["subscription", "remove", "hook"],
     &["queue", "list"],
     &["worker", "list"],
     &["doctor"],
 ];
 
-const APPROVAL: &str =
-    "{name: approval, steps: {one: {wait: {signal: first}}, two: {after: [one], wait: {signal: second, timeout: 1h}}}}";
+const APPROVAL: &str = "{name: approval, steps: {one: {wait: {signal: first}}, two: {after: [one], wait: {signal: second, timeout: 1h}}}, \
+     events: {reviewed: {on: success, step: one}, all_done: {on: success}}}";
 
 /// Those that say with their exit code that the task was cancelled, and what resets the rest.
 const ENDING: [&[&str]; 3] = [

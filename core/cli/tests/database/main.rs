@@ -3,6 +3,7 @@
 
 mod completions;
 mod dev;
+mod events;
 mod hostile;
 mod journey;
 mod json;

@@ -97,7 +97,7 @@ impl Engine {
 }
 
 /// The first and last id that start with this text; none if no id does.
-fn id_range(start: &str) -> Option<(Uuid, Uuid)> {
+pub(super) fn id_range(start: &str) -> Option<(Uuid, Uuid)> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     let mut digits = String::with_capacity(32);
     for (at, c) in start.chars().enumerate() {

@@ -35,6 +35,14 @@ pub(super) fn write(definition: &Definition) -> String {
         lines.push("steps:".to_owned());
         lines.extend(definition.steps.iter().map(|step| format!("  {}: {}", scalar(&step.name), step_line(step))));
     }
+    if !definition.events.is_empty() {
+        lines.push("events:".to_owned());
+        lines.extend(definition.events.iter().map(|(name, event)| {
+            let step = event.step.iter().map(|step| format!("step: {}", scalar(step)));
+            let entries: Vec<String> = std::iter::once(format!("on: {}", event.on.as_str())).chain(step).collect();
+            format!("  {}: {}", scalar(name), braces(&entries))
+        }));
+    }
     lines.join("\n") + "\n"
 }
 

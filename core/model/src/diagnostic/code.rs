@@ -74,6 +74,8 @@ codes! {
     BadChild = "TSK0126", "a child task that cannot be";
     /// An undo without anything to undo.
     BadUndo = "TSK0127", "an undo that cannot be";
+    /// An event that can never be published.
+    BadEvent = "TSK0128", "an event that is never published";
     /// A handler that nobody has.
     UnknownHandler = "TSK0130", "unknown handler";
     /// A parameter that the handler does not have.

@@ -17,8 +17,8 @@ use crate::{
     id::DEFAULT_NAMESPACE,
 };
 
-const WORKFLOW_KEYS: [&str; 9] =
-    ["name", "namespace", "version", "description", "input", "on_failure", "durability", "search", "steps"];
+const WORKFLOW_KEYS: [&str; 10] =
+    ["name", "namespace", "version", "description", "input", "on_failure", "durability", "search", "steps", "events"];
 
 /// What other tools call our keys; no spelling is near enough to suggest them.
 const SYNONYMS: [(&str, &str); 14] = [
@@ -86,6 +86,7 @@ impl Reader {
                     definition.search = self.texts(node, at, "an input field", "search: [order_id]");
                 }
                 "steps" => definition.steps = self.steps(node),
+                "events" => definition.events = self.events(node),
                 _ => self.unknown_key(key, at, "a workflow", &WORKFLOW_KEYS),
             }
         }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 use tasker_engine::{Engine, to_error};
 use tasker_model::{Error, ErrorKind, Payload, Result, StepFailure, StepState, TaskId, TaskState, nearest};
+use tasker_worker::Published;
 
 /// A task that ran to its end under a test.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct TestRun {
     pub steps: Vec<TestStep>,
     /// Its history, oldest first.
     pub events: Vec<TestEvent>,
+    /// What it published for the application, oldest first.
+    pub published: Vec<Published>,
     /// Why it failed.
     pub error: Option<Payload>,
     /// How much time passed by the test's clock.
@@ -140,6 +143,13 @@ pub(super) async fn read(
     .fetch_all(&mut *connection)
     .await
     .map_err(|error| to_error(doing, error))?;
+    let published: Vec<String> = sqlx::query_scalar(
+        engine.statement("select payload::text from {schema}.publication where task_id = $1 order by seq"),
+    )
+    .bind(task.0)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|error| to_error(doing, error))?;
     let sinks = rows.iter().filter(|row| row.1).map(|row| row.0.clone()).collect();
     let step = |(name, _, state, attempt, result, error, was_tried): StepColumns| -> Result<TestStep> {
         Ok(TestStep {
@@ -158,6 +168,7 @@ pub(super) async fn read(
             .into_iter()
             .map(|(kind, step, attempt, reason)| TestEvent { kind, step, attempt, reason })
             .collect(),
+        published: published.iter().map(|text| Published::read(&Payload::parse(text)?, 0)).collect::<Result<_>>()?,
         error: error.as_deref().map(Payload::parse).transpose()?,
         elapsed,
         sinks,

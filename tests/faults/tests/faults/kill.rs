@@ -52,6 +52,31 @@ async fn a_worker_killed_between_the_handler_and_its_settlement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_while_it_delivers_an_event() {
+    for _ in 0..rounds() {
+        let mut world = World::new().await;
+        let mut victim = world.worker_stopping_at("telling").await;
+        world.submit(5, Order { slow_ms: 20, failures: 1, ..Order::default() }).await;
+        victim.says("at telling").await;
+        let _heir = world.worker().await;
+        let killed = Instant::now();
+        victim.kill().await;
+        world.wait_for_all().await;
+        // The lease of a delivery is thirty seconds.
+        world
+            .until("every event is delivered", "select not exists (select from tasker.delivery where state <> 'done')")
+            .await;
+        world.hold_promises("kill -9 telling", killed.elapsed()).await;
+        let untold = world
+            .number("select count(*) from tasker.publication where publication_id not in (select id from told)")
+            .await;
+        assert_eq!(untold, 0, "events that never came");
+        let again = world.number("select count(*) from (select from told group by id having count(*) > 1) x").await;
+        assert!(again >= 1, "what the killed worker had begun came again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_killed_one_after_the_other_under_load() {
     for _ in 0..rounds() {
         let mut world = World::new().await;

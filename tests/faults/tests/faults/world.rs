@@ -149,6 +149,26 @@ impl World {
         assert_eq!((effects, twice), (tasks * EFFECTS, 0), "{fault}: effects, and those that are there twice");
         let ran = self.number("select count(*) from counter where n >= 1").await;
         assert_eq!(ran, tasks * STEPS, "{fault}: steps that ran");
+        let published = self.number("select count(*) from tasker.publication where event <> 'default.retried'").await;
+        let twice = self
+            .number("select count(*) from (select from tasker.publication where event <> 'default.retried' group by task_id, event having count(*) > 1) x")
+            .await;
+        assert_eq!(
+            (published, twice),
+            (tasks * 3, 0),
+            "{fault}: events that were published, and those that were twice"
+        );
+        let told_of_retries =
+            self.number("select count(*) from tasker.publication where event = 'default.retried'").await;
+        let retries = self
+            .number("select count(*) from tasker.event e join tasker.step s using (task_id, idx) where e.kind = 'retry' and s.publishes and e.idx = \
+                     (select idx from tasker.workflow_event where name = 'retried' limit 1)")
+            .await;
+        assert_eq!(told_of_retries, retries, "{fault}: retries that were published");
+        let false_news = self
+            .number("select count(*) from told where id not in (select publication_id from tasker.publication)")
+            .await;
+        assert_eq!(false_news, 0, "{fault}: events that were delivered and never published");
         let again = self.number("select coalesce(sum(n), 0)::bigint from counter").await - ran;
         eprintln!("{fault}: resumed in {} ms; {tasks} tasks, {again} attempts beyond the first", resumed.as_millis());
     }
