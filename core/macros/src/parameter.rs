@@ -49,11 +49,13 @@ fn name(pattern: &Pat) -> Option<String> {
     }
 }
 
-/// The type of the stored result: what stands in `Result`, `Success`, `Decision` and `Settled`, or the returned type itself.
+/// The type of the stored result: what stands in `Result`, `Success`, `Decision`, `Batched` and `Settled`, or the returned type itself.
 pub(crate) fn result(output: &ReturnType) -> Type {
     match output {
         ReturnType::Default => syn::parse_quote!(()),
-        ReturnType::Type(_, ty) => inner(inner(ty, &["Result"]), &["Success", "Decision", "Settled"]).clone(),
+        ReturnType::Type(_, ty) => {
+            inner(inner(ty, &["Result"]), &["Success", "Decision", "Batched", "Settled"]).clone()
+        }
     }
 }
 

@@ -76,6 +76,23 @@ pub struct Range {
 }
 
 impl Batch {
+    /// Starts one whose ranges have so many items.
+    pub fn of_size(size: u64) -> Self {
+        Self { size, ..Self::default() }
+    }
+
+    /// Says how many ranges run at a time; eight unless said.
+    pub fn parallel(mut self, parallel: u32) -> Self {
+        self.parallel = parallel;
+        self
+    }
+
+    /// Says what a range that failed means for the others.
+    pub fn on_failure(mut self, failures: Failures) -> Self {
+        self.on_failure = failures;
+        self
+    }
+
     /// Divides so many items into ranges of the batch's size.
     pub fn ranges(&self, items: u64) -> impl Iterator<Item = Range> + use<> {
         let size = self.size.max(1);

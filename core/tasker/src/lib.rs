@@ -72,7 +72,8 @@ pub use error::{ResultExt, StepError};
 pub use event::Event;
 pub use handle::Tasker;
 pub use step::{
-    Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success, Wait,
+    BatchResult, Batched, Call, Ctx, Decision, Dep, FailedRange, Input, IntoStep, Item, Items, MapItems, OptionalDep,
+    Settled, State, Step, StepDef, StepFunction, Success, Wait,
 };
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};
@@ -80,9 +81,10 @@ pub use tasker_engine::queries::{EventRow, StepRow, TaskDetail};
 pub use tasker_engine::{CancelReply, Engine, PgBouncer, Schema};
 #[cfg(feature = "macros")]
 pub use tasker_macros::step;
+pub use tasker_model::fan::Range;
 pub use tasker_model::{
-    Backoff, Durability, Error, ErrorKind, OnFailure, Payload, Priority, Result, Retry, Signatures, StepFailure,
-    StepState, TaskId, TaskState,
+    Backoff, Batch, Durability, Error, ErrorKind, Failures, OnFailure, Payload, Priority, Result, Retry, Signatures,
+    StepFailure, StepState, TaskId, TaskState,
 };
 pub use tasker_worker::{Published, Worker, wait_for_shutdown_signal};
 pub use work::Work;

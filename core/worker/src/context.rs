@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::PgConnection;
 use tasker_engine::{Claimed, Engine, Lease};
-use tasker_model::{Checkpoint, Payload, Result, Revision, RevisionStep, StepInput, binding};
+use tasker_model::{Checkpoint, Error, ErrorKind, Payload, Result, Revision, RevisionStep, StepInput, binding};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,8 @@ pub struct StepContext {
 struct Inner {
     engine: Engine,
     revision: Arc<Revision>,
+    /// The place of the step in the revision.
+    at: usize,
     lease: Lease,
     input: StepInput,
     token: CancellationToken,
@@ -75,11 +78,12 @@ impl StepContext {
         process: Option<Arc<Process>>,
     ) -> Result<Self> {
         let input = step_input(&revision, claimed)?;
-        revision_step(&revision, claimed)?;
+        let at = usize::try_from(revision_step(&revision, claimed)?.idx).unwrap_or_default();
         let saved = input.checkpoint.as_ref().map(Payload::to).transpose()?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
+                at,
                 revision,
                 lease: claimed.lease,
                 input,
@@ -109,8 +113,20 @@ impl StepContext {
 
     /// Returns the step of the revision.
     pub fn step(&self) -> &RevisionStep {
-        // `make` has looked at this place.
-        &self.inner.revision.steps[usize::try_from(self.inner.lease.idx).unwrap_or_default()]
+        &self.inner.revision.steps[self.inner.at]
+    }
+
+    /// Reads results of a map or of a batch's ranges, in their order: for those that are too many to be delivered
+    /// (`input().paged`). At most 4 MiB. Fails with `invalid` for a step that is neither.
+    pub async fn result(&self, step: &str, places: Range<u32>) -> Result<Vec<Payload>> {
+        let inner = &self.inner;
+        let Some(found) = inner.revision.step_by_name(step).filter(|found| found.fan.is_some()) else {
+            let message = format!("step `{step}` is neither a map nor a batch; its result is delivered whole");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        };
+        let mut conn = inner.engine.acquire().await?;
+        let count = places.end.saturating_sub(places.start);
+        inner.engine.page_results(&mut conn, inner.input.task.id, found.idx, places.start, count).await
     }
 
     /// Collects the arguments that the step's bindings name. Fails with `invalid` where a result lacks what a path names.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use tasker_model::{Priority, Retry, Source, StepDefinition};
+use tasker_model::{Batch, Priority, Retry, Source, StepDefinition};
 
 use super::{Body, Call, Need, StepDef, StepFunction};
 
@@ -159,6 +159,27 @@ pub trait IntoStep<Mark>: Sized {
     /// skipped.
     fn routes(self, steps: impl StepNames) -> Step {
         self.change(|settings| settings.routes = steps.names())
+    }
+
+    /// Runs it once for each item of a list, `.map("validate_cart.items")` or `.map("input.lines")`; it takes its item by
+    /// [`Item`](super::Item) or a parameter called `item`. The results, in the order of the items, are the step's result.
+    fn map(self, list: &str) -> Step {
+        let mut step = self.into_step();
+        match list.parse() {
+            Ok(list) => step.settings.map = Some(list),
+            Err(error) => step.problems.push(format!("step `{}`: {error}", step.name)),
+        }
+        step
+    }
+
+    /// Says how many items of the list run at a time; 256 unless said.
+    fn max_in_flight(self, items: u32) -> Step {
+        self.change(|settings| settings.max_in_flight = Some(items))
+    }
+
+    /// Lets it divide its work into ranges that run side by side; it returns a [`Batched`](super::Batched).
+    fn batch(self, batch: Batch) -> Step {
+        self.change(|settings| settings.batch = Some(batch))
     }
 
     /// Binds a parameter: `.with("total", "validate_cart.total")`, `.with("email", "input.email")`.

@@ -65,6 +65,17 @@ impl<'a> Delivery<'a> {
         read(value, &format!("the result of step `{step}`"))
     }
 
+    pub(super) fn item<T: DeserializeOwned>(&self) -> Result<T, StepError> {
+        match &self.context.input().step.item {
+            Some(item) => read(item, "the item"),
+            None => Payload::null().to().map_err(|_| {
+                let message =
+                    "this run is for no item: the step is no map, or it is a batch that has yet to divide its work";
+                StepError::permanent(message).code("UNBOUND_PARAMETER")
+            }),
+        }
+    }
+
     pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, StepError> {
         read(&self.context.input().task.input, "the task's input")
     }

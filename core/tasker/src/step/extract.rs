@@ -252,6 +252,17 @@ impl Ctx {
         SaveCheckpoint::new(&self.0, cursor)
     }
 
+    /// Reads results of a map or of a batch's ranges that this step depends on, in their order, where there are more than can be delivered
+    /// at once (4 MiB): `ctx.result("pack", 0..1000)`. Fewer come where the list ends or 4 MiB are reached: go on after them.
+    pub async fn result<T: DeserializeOwned>(
+        &self,
+        step: &str,
+        places: std::ops::Range<u32>,
+    ) -> Result<Vec<T>, StepError> {
+        let page = self.0.result(step, places).await?;
+        page.iter().map(|result| result.to().map_err(StepError::from)).collect()
+    }
+
     /// Reads where the last checkpoint was; nothing where there was none yet. Fails where it is of another type.
     pub fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, StepError> {
         let saved = self.0.last_checkpoint();
