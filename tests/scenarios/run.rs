@@ -26,8 +26,10 @@ fn handler(scenarios: HashMap<String, Arc<Scenario>>) -> Arc<dyn Handler> {
         let task = &ctx.input().task;
         let scenario = Arc::clone(&scenarios[&task.workflow]);
         let mut runs = runs.lock().unwrap();
-        let run = runs.entry((task.id, ctx.step().name.clone())).or_default();
-        let behaviour = scenario.behaviour(&ctx.step().name, *run);
+        // An item or range has the name of its step with its place.
+        let name = &ctx.input().step.name;
+        let run = runs.entry((task.id, name.clone())).or_default();
+        let behaviour = scenario.behaviour(name, *run);
         *run += 1;
         async move { act(&ctx, behaviour).await }.boxed()
     })
@@ -44,6 +46,9 @@ async fn act(ctx: &StepContext, behaviour: Option<Behaviour>) -> Outcome {
         Some(Behaviour::SaveAndFail(cursor)) => ctx.checkpoint(cursor).await.unwrap(),
         Some(Behaviour::ReturnCursor(())) => {
             return Outcome::success(ctx.last_checkpoint().map_or_else(Payload::null, |last| last.cursor));
+        }
+        Some(Behaviour::ReturnItem(())) => {
+            return Outcome::success(ctx.input().step.item.clone().unwrap_or_default());
         }
         Some(Behaviour::Sleep(ms)) => {
             let stopped = tokio::time::timeout(Duration::from_millis(*ms), ctx.token().cancelled()).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use tasker_model::outcome::StepFailure;
-use tasker_model::{Definition, ErrorKind, Outcome, Payload, Revision};
+use tasker_model::{Definition, DynamicName, ErrorKind, Outcome, Payload, Revision};
 
 /// One workflow, what its steps do, and how its task must end. See `README.md` for the format.
 #[derive(Debug, Deserialize)]
@@ -57,6 +57,14 @@ pub(crate) enum Behaviour {
     ReturnCursor(()),
     /// Runs until it is stopped, or for this many milliseconds.
     Sleep(u64),
+    /// Gives a map its items.
+    Items { map: String, items: Vec<Value> },
+    /// Divides its work: there are so many items.
+    Divide(u64),
+    /// Divides its work into these ranges.
+    DivideInto(Vec<Value>),
+    /// Succeeds with its item.
+    ReturnItem(()),
 }
 
 /// The end of the task and of its steps.
@@ -118,7 +126,9 @@ impl Scenario {
 
     /// What an attempt of a step does: the last behaviour holds for all that follow. Nothing where the scenario says nothing.
     pub(crate) fn behaviour(&self, step: &str, run: usize) -> Option<Behaviour> {
-        let all = self.steps.get(step)?;
+        let of_items =
+            || self.steps.get(&format!("{}[]", DynamicName::of(step).step)).filter(|_| DynamicName::of(step).is_item());
+        let all = self.steps.get(step).or_else(of_items)?;
         all.get(run).or_else(|| all.last()).cloned()
     }
 }
@@ -135,7 +145,12 @@ impl Behaviour {
             Self::SaveAndFail(_) => Outcome::failure(StepFailure::new(ErrorKind::Unexpected, "after a checkpoint")),
             Self::FailForGood(code) => Outcome::failure(StepFailure::permanent("as the scenario says").code(code)),
             Self::Checkpoint(cursor) => Outcome::Checkpoint { cursor: payload(&cursor), items: 0, accumulated: None },
-            Self::ReturnCursor(()) | Self::Sleep(_) => Outcome::success(Payload::null()),
+            Self::Items { map, items } => Outcome::Map { step: map, items: items.iter().map(payload).collect() },
+            Self::Divide(items) => Outcome::Batches { items, cursors: Vec::new() },
+            Self::DivideInto(cursors) => {
+                Outcome::Batches { items: cursors.len() as u64, cursors: cursors.iter().map(payload).collect() }
+            }
+            Self::ReturnCursor(()) | Self::ReturnItem(()) | Self::Sleep(_) => Outcome::success(Payload::null()),
         }
     }
 }

@@ -230,6 +230,23 @@ begin
   where i.task_id = p_task and i.idx >= (v_step.fan->>'first')::int and i.idx < (v_step.fan->>'first')::int + (v_step.fan->>'count')::int;
 end $$;
 
+-- How many bytes the result of a step has, as others see it.
+create or replace function {schema}.result_size(p_task uuid, p_idx int) returns bigint
+language plpgsql stable as $$
+declare
+  v_step record;
+begin
+  select octet_length(s.result::text) as size, case when s.auto and s.state = 'done' and s.item ? 'count' then s.item end as fan into v_step
+  from {schema}.step s where s.task_id = p_task and s.idx = p_idx;
+  if v_step.fan is null then
+    return coalesce(v_step.size, 0);
+  end if;
+  return (
+    select coalesce(sum(octet_length(i.result::text)), 0)
+    from {schema}.step i
+    where i.task_id = p_task and i.idx >= (v_step.fan->>'first')::int and i.idx < (v_step.fan->>'first')::int + (v_step.fan->>'count')::int);
+end $$;
+
 -- The results of a step's parents where maps and batches are among them: by idx, dynamic ones by name. Those of more than 4 MiB are left
 -- out; under "paged" stands how many items they have.
 create or replace function {schema}.parent_results(p_task uuid, p_parents int[]) returns jsonb
@@ -239,10 +256,7 @@ language sql stable as $$
       then jsonb_build_object('paged', jsonb_object_agg(r.key, r.count) filter (where r.is_large)) else '{}' end
   from (
     select coalesce(s.name, s.idx::text) as key, s.idx, (s.item->>'count')::int as count,
-      s.auto and s.state = 'done' and s.item ? 'count' and (
-        select sum(octet_length(i.result::text)) from {schema}.step i
-        where i.task_id = p_task and i.idx >= (s.item->>'first')::int and i.idx < (s.item->>'first')::int + (s.item->>'count')::int
-      ) > 4194304 is true as is_large
+      s.auto and {schema}.result_size(p_task, s.idx) > 4194304 as is_large
     from unnest(p_parents) as x(idx)
     cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) s
     where s.state = 'done' or s.skipped_as = 'operator'

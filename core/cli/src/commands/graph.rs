@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use tasker_model::wait::Wait;
-use tasker_model::{Definition, Error, ErrorKind, Graph, On};
+use tasker_model::{Definition, Error, ErrorKind, Graph, On, StepDefinition};
 
 use crate::args::GraphFormat;
 use crate::failure::Outcome;
@@ -32,10 +32,11 @@ struct Published {
 #[derive(Debug, Serialize)]
 struct Node {
     name: String,
-    /// Empty where it waits.
+    /// Empty where it calls none.
     handler: String,
+    /// What it is beside a call of its handler, or in place of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    wait: Option<String>,
+    note: Option<String>,
     /// The number of edges on the longest way to it.
     level: usize,
     parents: Vec<Edge>,
@@ -49,6 +50,20 @@ struct Edge {
     /// Whether the parent decides if the step runs at all.
     #[serde(rename = "route", skip_serializing_if = "std::ops::Not::not")]
     is_route: bool,
+}
+
+/// Says in a few words what a step is beside a call of its handler, or in place of one.
+fn note(step: &StepDefinition) -> Option<String> {
+    let in_flight = step.max_in_flight.map(|most| format!(", {most} at a time")).unwrap_or_default();
+    let notes = [
+        step.wait.as_ref().map(Wait::summary),
+        step.child.as_ref().map(|child| format!("a task of {child}")),
+        step.map.as_ref().map(|list| format!("for each of {list}{in_flight}")),
+        step.batch.as_ref().map(|batch| format!("in ranges of {}, {} at a time", batch.size, batch.parallel)),
+        step.undo.as_ref().map(|undo| format!("undone by {undo}")),
+    ];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 impl Drawing {
@@ -68,12 +83,18 @@ impl Drawing {
                     .iter()
                     .filter(|(_, source)| source.step_name() == Some(parent))
                     .map(|(param, source)| format!("{param} = {source}"))
+                    .chain(
+                        step.map
+                            .iter()
+                            .filter(|list| list.step_name() == Some(parent))
+                            .map(|list| format!("each of {list}")),
+                    )
                     .collect(),
             });
             Some(Node {
                 name: name.clone(),
                 handler: step.call.clone(),
-                wait: step.wait.as_ref().map(Wait::summary),
+                note: note(step),
                 level: *level,
                 parents: parents.collect(),
             })
@@ -129,8 +150,8 @@ impl Drawing {
             if !parents.is_empty() {
                 let _ = write!(text, "   ← {}", parents.join(", "));
             }
-            if let Some(wait) = &step.wait {
-                let _ = write!(text, "   ({wait})");
+            if let Some(note) = &step.note {
+                let _ = write!(text, "   ({note})");
             }
             text.truncate(text.trim_end().len());
             text.push('\n');
@@ -145,7 +166,7 @@ impl Drawing {
     fn mermaid(&self) -> String {
         let mut text = String::from("flowchart TD\n");
         for step in &self.steps {
-            let (open, close) = if step.wait.is_some() { ("([", "])") } else { ("[", "]") };
+            let (open, close) = if step.handler.is_empty() { ("([", "])") } else { ("[", "]") };
             let _ = writeln!(text, "  {0}{open}\"{0}\"{close}", step.name);
         }
         for (step, edge) in self.edges() {
@@ -159,7 +180,7 @@ impl Drawing {
     fn dot(&self) -> String {
         let mut text = format!("digraph \"{}\" {{\n  node [shape=box];\n", self.workflow);
         for step in &self.steps {
-            let shape = if step.wait.is_some() { " [style=rounded]" } else { "" };
+            let shape = if step.handler.is_empty() { " [style=rounded]" } else { "" };
             let _ = writeln!(text, "  \"{}\"{shape};", step.name);
         }
         for (step, edge) in self.edges() {

@@ -2,7 +2,7 @@
 
 use tasker_engine::queries::{StepDisplay, StepRow, TaskDetail};
 use tasker_model::state::TaskState;
-use tasker_model::{Checkpoint, Payload};
+use tasker_model::{Checkpoint, DynamicName, Payload, StepState};
 
 use super::task::state_of;
 use crate::output::{Color, Output, elapsed, error_message, plain, shorten};
@@ -63,8 +63,9 @@ impl Tree {
 
     /// One line a step.
     pub(super) fn steps(self, detail: &TaskDetail) -> Vec<String> {
-        let width = detail.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
-        let last = detail.steps.len().saturating_sub(1);
+        let shown = shown(detail);
+        let width = shown.iter().map(|step| step.name.chars().count()).max().unwrap_or_default();
+        let last = shown.len().saturating_sub(1);
         let line = |(at, step): (usize, &StepRow)| {
             let branch = if at == last { "└─" } else { "├─" };
             let (glyph, color) = self.glyph(step.display);
@@ -76,7 +77,7 @@ impl Tree {
             );
             text.trim_end().to_owned()
         };
-        detail.steps.iter().enumerate().map(line).collect()
+        shown.into_iter().enumerate().map(line).collect()
     }
 
     fn glyph(self, display: StepDisplay) -> (&'static str, Color) {
@@ -103,7 +104,11 @@ impl Tree {
         let error = step.error.as_ref().map(|error| shorten(&error_message(error), WHY));
         let due = step.due_at.map(|at| elapsed((at - detail.read_at).num_milliseconds()));
         let mut words: Vec<String> = Vec::new();
+        if let Some(count) = step.item_count {
+            words.extend(items(step, count, detail));
+        }
         match step.display {
+            StepDisplay::Waiting if step.item_count.is_some() => {}
             StepDisplay::Waiting => words.push(self.output.paint(Color::Dim, "waiting")),
             StepDisplay::Ready => words.push("ready".to_owned()),
             StepDisplay::Scheduled => words.push(format!("in {}", due.unwrap_or_default())),
@@ -152,6 +157,40 @@ impl Tree {
         }
         words.join("  ")
     }
+}
+
+/// The steps that are drawn: of the items of a map and the ranges of a batch only those that somebody should look at, and few of them.
+fn shown(detail: &TaskDetail) -> Vec<&StepRow> {
+    const ITEMS: usize = 5;
+    let mut shown: Vec<&StepRow> = detail.steps.iter().filter(|step| !DynamicName::of(&step.name).is_item()).collect();
+    for map in detail.steps.iter().filter(|step| step.item_count.is_some()) {
+        let is_worth = |step: &&StepRow| {
+            let worth = [StepDisplay::Running, StepDisplay::Retrying, StepDisplay::Held, StepDisplay::Failed];
+            worth.contains(&step.display)
+        };
+        let items = items_of(map, detail).filter(is_worth).take(ITEMS);
+        let at = shown.iter().position(|step| step.idx == map.idx).map_or(shown.len(), |at| at + 1);
+        shown.splice(at..at, items);
+    }
+    shown
+}
+
+fn items_of<'d>(map: &'d StepRow, detail: &'d TaskDetail) -> impl Iterator<Item = &'d StepRow> {
+    detail.steps.iter().filter(move |step| {
+        let name = DynamicName::of(&step.name);
+        name.is_item() && name.step == map.name
+    })
+}
+
+/// How far a map or batch is.
+fn items(map: &StepRow, count: i32, detail: &TaskDetail) -> Vec<String> {
+    let ended = items_of(map, detail).filter(|step| step.state.is_terminal()).count();
+    let failed = items_of(map, detail).filter(|step| step.state == StepState::Failed).count();
+    let mut words = vec![format!("{ended} of {count} {}", if count == 1 { "item" } else { "items" })];
+    if failed > 0 {
+        words.push(format!("{failed} failed"));
+    }
+    words
 }
 
 /// How far a step has come by its last checkpoint.
@@ -212,6 +251,7 @@ pub(super) mod tests {
             queue: None,
             priority: None,
             parents: Vec::new(),
+            item_count: None,
             result: None,
             error: None,
             checkpoint: None,
@@ -257,6 +297,28 @@ pub(super) mod tests {
 
     pub(in crate::commands) fn many(displays: &[StepDisplay]) -> TaskDetail {
         detail(displays.iter().enumerate().map(|(n, display)| step(&format!("s{n}"), *display)).collect())
+    }
+
+    #[test]
+    fn a_map_says_how_far_it_is_and_shows_the_items_that_matter() {
+        let item = |at: usize, state, display| StepRow { state, ..step(&format!("pack[{at}]"), display) };
+        let steps = vec![
+            StepRow { item_count: Some(40), state: StepState::Waiting, ..step("pack", StepDisplay::Waiting) },
+            step("ship", StepDisplay::Waiting),
+            item(0, StepState::Done, StepDisplay::Done),
+            item(1, StepState::Failed, StepDisplay::Failed),
+            item(2, StepState::Ready, StepDisplay::Ready),
+            item(3, StepState::Ready, StepDisplay::Running),
+        ];
+        assert_eq!(
+            plain().steps(&detail(steps)),
+            [
+                "├─ · pack     2 of 40 items  1 failed",
+                "├─ ✗ pack[1]  failed, attempt 1/3",
+                "├─ ◐ pack[3]  running",
+                "└─ · ship     waiting"
+            ]
+        );
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub struct StepRow {
     pub priority: Option<Priority>,
     /// The names of its parents.
     pub parents: Vec<String>,
-    /// Its result.
+    /// How many items a map, or ranges a batch, has; nothing until it fanned out.
+    pub item_count: Option<i32>,
+    /// Its result; that of a map or batch where it is not over 256 KiB.
     pub result: Option<Payload>,
     /// Its last error, also while it is retrying.
     pub error: Option<Payload>,
@@ -238,6 +240,7 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
             queue: row.try_get("queue")?,
             priority: Priority::from_number(priority.into()),
             parents: Vec::new(),
+            item_count: row.try_get("item_count")?,
             result: payload(row, "result")?,
             error: payload(row, "error")?,
             checkpoint: payload(row, "checkpoint")?,

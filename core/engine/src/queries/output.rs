@@ -24,6 +24,8 @@ pub struct TaskEnd {
 struct Sink {
     name: String,
     is_done: bool,
+    /// In bytes; what is too large is not read.
+    size: i64,
     result: Payload,
 }
 
@@ -61,13 +63,14 @@ fn sink(row: &PgRow) -> sqlx::Result<Sink> {
     Ok(Sink {
         name: row.try_get("name")?,
         is_done: row.try_get::<Option<&str>, _>("step_state")? == Some("done"),
+        size: row.try_get::<Option<i64>, _>("size")?.unwrap_or_default(),
         result: payload(row, "result")?.unwrap_or_default(),
     })
 }
 
 fn assemble(task: TaskId, sinks: Vec<Sink>) -> Result<Payload> {
-    let size: usize = sinks.iter().map(|sink| sink.result.get().len()).sum();
-    if size > CONTEXT_BYTES {
+    let size: i64 = sinks.iter().map(|sink| sink.size).sum();
+    if usize::try_from(size).is_ok_and(|size| size > CONTEXT_BYTES) {
         return Err(Error::new(
             ErrorKind::ContextTooLarge,
             format!(

@@ -9,7 +9,9 @@ with last as (
   where k.task_id = $1 and e.idx is not null and e.kind in ('done', 'failed', 'retry', 'cancelled', 'released')
   group by e.idx)
 select s.idx, coalesce(s.name, d.name) as name, s.state::text as state, s.skipped_as, s.gen, s.run, s.attempt, s.priority, s.parents,
-  s.result::text as result, s.error::text as error, s.checkpoint::text as checkpoint, s.finished_at,
+  -- A map's result is its items', of which each is shown by itself where there are many.
+  case when not s.auto then s.result when {schema}.result_size(s.task_id, s.idx) <= 262144 then {schema}.step_result(s.task_id, s.idx) end::text as result,
+  case when s.auto and s.item ? 'count' then (s.item->>'count')::int end as item_count, s.error::text as error, s.checkpoint::text as checkpoint, s.finished_at,
   d.max_attempts, d.timeout_ms, g.queue, g.queue_id, h.name as handler,
   case when s.auto then s.item->>'signal' end as signal, o.reason as held, t.due_at, l.started_at as lease_started_at, lw.name as lease_worker,
   last.at as last_at, last.duration_ms, ew.name as last_worker
