@@ -201,20 +201,20 @@ async fn an_item_is_tried_again_and_may_not_settle_twice() {
 }
 
 #[tokio::test]
-async fn a_step_may_give_its_map_more_items_than_a_result_can_hold() {
+async fn a_hundred_thousand_items_are_more_than_a_result_can_hold() {
     let db = db().await;
     let mut hand = db.hand(&["h"]).await;
     let yaml = "{name: lines, steps: {plan: {call: h}, each: {call: h, map: plan, max_in_flight: 5000}, sum: {call: h, with: {all: each}}}}";
     let (_, revision) = db.register(yaml).await;
     let task = db.submit(revision, "{}").await;
     let plan = hand.claim_one().await;
-    let items: Vec<String> = (0..20_000).map(|at| format!("item number {at:06} of a longer list")).collect();
+    let items: Vec<String> = (0..100_000).map(|at| format!("item number {at:06}")).collect();
     let items = Payload::from_value(&items).unwrap();
     hand.settle(&[outcome(&plan.lease, Change::MapItems { map: 1, items })]).await;
     db.internal().await;
     assert_eq!(db.count("select count(*) from tasker.step where name is not null").await, 5000);
     // Results that are too large to be delivered at once are read in pages.
-    let text = "x".repeat(400);
+    let text = "x".repeat(30);
     let mut hands = hand.claim(256).await.leased;
     while !hands.is_empty() {
         let outcomes: Vec<_> =
@@ -223,12 +223,12 @@ async fn a_step_may_give_its_map_more_items_than_a_result_can_hold() {
     }
     db.internal().await;
     let sum = hand.claim_one().await;
-    assert_eq!(results(&sum), json!({ "paged": { "1": 20_000 } }));
+    assert_eq!(results(&sum), json!({ "paged": { "1": 100_000 } }));
     let mut conn = db.engine.acquire().await.unwrap();
-    let page = db.engine.page_results(&mut conn, task, 1, 19_990, 100).await.unwrap();
+    let page = db.engine.page_results(&mut conn, task, 1, 99_990, 100).await.unwrap();
     assert_eq!(page.len(), 10);
-    assert_eq!(page[9].to::<Value>().unwrap()["at"], "each[19999]");
-    let page = db.engine.page_results(&mut conn, task, 1, 0, 20_000).await.unwrap();
+    assert_eq!(page[9].to::<Value>().unwrap()["at"], "each[99999]");
+    let page = db.engine.page_results(&mut conn, task, 1, 0, 100_000).await.unwrap();
     let size: usize = page.iter().map(|result| result.get().len()).sum();
     assert!((4_000_000..=4 << 20).contains(&size), "{size}");
     drop(conn);
