@@ -1,5 +1,5 @@
 //! One workflow with the kinds of steps that a fault can meet: plain, with an effect, slow, failing, joining, one that decides, one that
-//! saves where it is, and one that waits.
+//! saves where it is, one that waits, one that divides its work, and one that runs for each item of a list.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::PgPool;
 use tasker::prelude::*;
-use tasker::{Backoff, Event, Published, Settled, Wait};
+use tasker::{Backoff, Batch, Batched, Event, Item, Published, Range, Settled, Wait};
 
 use crate::stop;
 
@@ -16,14 +16,17 @@ pub const TABLES: &str = "create table effect (key text not null); create index 
                           create table counter (key text primary key, n bigint not null); \
                           create table told (id uuid not null)";
 
-/// How many steps of a task run.
-pub const STEPS: i64 = 8;
+/// How many ranges the loading step divides its work into; the packing step runs for the result of each.
+const RANGES: i64 = 3;
+
+/// How many steps of a task run, the ranges and items among them.
+pub const STEPS: i64 = 9 + 2 * RANGES;
 
 /// How many items the importing step has.
 const ITEMS: u32 = 5;
 
-/// How many effects a task has: three steps have one, the importing step one an item.
-pub const EFFECTS: i64 = 3 + ITEMS as i64;
+/// How many effects a task has: three steps have one, the importing step one an item, the packing step one for each run.
+pub const EFFECTS: i64 = 3 + ITEMS as i64 + RANGES;
 
 /// What a task is given.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -61,11 +64,13 @@ pub fn storm() -> Workflow {
         .step(ship.retry(patient).timeout(limit))
         .step(notify.retry(patient).timeout(limit))
         .step(import.retry(patient).timeout(limit))
+        .step(load.batch(Batch::of_size(2).parallel(2)).retry(patient).timeout(limit))
+        .step(pack.map("load.results").max_in_flight(2).retry(patient).timeout(limit))
         .step(choose.routes((Walk, Fly)).retry(patient).timeout(limit))
         .wait("pause", Wait::time(Duration::from_millis(20)).after("choose"))
         .step(walk.after((Choose, "pause")).retry(patient).timeout(limit))
         .step(fly.after(Choose).retry(patient).timeout(limit))
-        .step(close.after((Walk, Fly)).retry(patient).timeout(limit))
+        .step(close.after((Walk, Fly, Pack)).retry(patient).timeout(limit))
         .event("received", Event::success_of(Receive))
         .event("paid", Event::success_of(Charge))
         .event("retried", Event::retry_of(Notify))
@@ -142,6 +147,30 @@ async fn import(_received: Dep<Receive>, State(pool): State<PgPool>, ctx: Ctx) -
         stop::at("after_checkpoint").await;
     }
     Ok(ITEMS)
+}
+
+/// Divides its work into ranges.
+#[tasker::step]
+async fn load(
+    _received: Dep<Receive>,
+    range: Item<Option<Range>>,
+    State(pool): State<PgPool>,
+    ctx: Ctx,
+) -> Result<Batched<u64>, StepError> {
+    count(&pool, &ctx).await?;
+    let Item(Some(range)) = range else {
+        stop::at("dividing").await;
+        return Ok(Batched::items(5));
+    };
+    stop::at("in_range").await;
+    Ok(Batched::done(range.to - range.from))
+}
+
+/// Runs for each item, and has an effect each time.
+#[tasker::step]
+async fn pack(_rows: Item<u64>, State(pool): State<PgPool>, ctx: Ctx) -> Result<Settled<u32>, StepError> {
+    count(&pool, &ctx).await?;
+    act(&ctx).await
 }
 
 /// Decides.

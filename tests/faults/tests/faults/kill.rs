@@ -47,6 +47,16 @@ async fn a_worker_killed_after_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_while_a_step_divides_its_work() {
+    kill_at("dividing").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_inside_a_range() {
+    kill_at("in_range").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_between_the_handler_and_its_settlement() {
     kill_at("returned").await;
 }
