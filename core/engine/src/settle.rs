@@ -31,6 +31,18 @@ pub enum Change {
         /// The numbers of the children that it might have chosen and did not: they are skipped.
         unchosen: Vec<i32>,
     },
+    /// Its result is that of a task that it runs.
+    Child {
+        /// `{"workflow": "namespace.name", "input": {..}}`.
+        spec: Payload,
+    },
+    /// It waits; what comes is its result.
+    Wait {
+        /// `{"signal", "until", "timeout_ms", "default"}`, each as far as it is said.
+        spec: Payload,
+        /// How long at most, where it has a time; for the caller's own clock.
+        due_in: Option<Duration>,
+    },
     /// It failed and will be tried again after the delay.
     Retry {
         /// Why.
@@ -79,6 +91,8 @@ impl Change {
         match self {
             Self::Success { .. } => "success",
             Self::Decision { .. } => "decision",
+            Self::Child { .. } => "child",
+            Self::Wait { .. } => "wait",
             Self::Retry { .. } => "retry",
             Self::Failure { .. } => "failure",
             Self::Checkpoint { .. } => "checkpoint",
@@ -107,7 +121,12 @@ impl Change {
                 let detail = serde_json::json!({ "routes": routes, "unchosen": unchosen });
                 Ok(Some(Payload::from_value(&detail)?.get().to_owned()))
             }
-            Self::Success { .. } | Self::Checkpoint { .. } | Self::Validated | Self::Paused => Ok(None),
+            Self::Success { .. }
+            | Self::Child { .. }
+            | Self::Wait { .. }
+            | Self::Checkpoint { .. }
+            | Self::Validated
+            | Self::Paused => Ok(None),
         }
     }
 }
@@ -291,7 +310,10 @@ impl<'a> Columns<'a> {
         self.kind.push(outcome.change.kind());
         let (value, metadata) = match &outcome.change {
             Change::Success { value, metadata } => (Some(value.get()), metadata.as_ref().map(Payload::get)),
-            Change::Decision { value, .. } | Change::Checkpoint { saved: value } => (Some(value.get()), None),
+            Change::Decision { value, .. }
+            | Change::Checkpoint { saved: value }
+            | Change::Child { spec: value }
+            | Change::Wait { spec: value, .. } => (Some(value.get()), None),
             _ => (None, None),
         };
         self.value.push(value);

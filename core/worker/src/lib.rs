@@ -5,6 +5,7 @@
 //! thread of its own, `listener` and `notifier` carry hints between processes, `sweeper` looks after what nobody holds.
 
 mod answer;
+mod awaited;
 mod checkpoint;
 mod claimer;
 mod committer;
@@ -30,6 +31,7 @@ mod sweeper;
 mod transaction;
 mod worker;
 
+pub use awaited::{BAD_WAIT, NOT_A_PLAIN_STEP};
 pub use checkpoint::SaveCheckpoint;
 pub use context::{Progress, SharedConnection, StepContext};
 pub use handler::{Handler, Handlers};

@@ -217,7 +217,10 @@ impl Outbox {
 fn size(settlement: &Settlement) -> usize {
     match &settlement.change {
         Change::Success { value, metadata } => value.get().len() + metadata.as_ref().map_or(0, |m| m.get().len()),
-        Change::Decision { value, .. } | Change::Checkpoint { saved: value } => value.get().len(),
+        Change::Decision { value, .. }
+        | Change::Checkpoint { saved: value }
+        | Change::Child { spec: value }
+        | Change::Wait { spec: value, .. } => value.get().len(),
         Change::Retry { error, .. }
         | Change::Failure { error }
         | Change::Cancelled { error }

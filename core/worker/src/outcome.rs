@@ -3,7 +3,11 @@
 use rand::Rng;
 use tasker_engine::{Change, Claimed, Refusal};
 use tasker_model::limits::DELIVERIES;
-use tasker_model::{Checkpoint, ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest};
+use tasker_model::{
+    Checkpoint, DynamicName, ErrorKind, Outcome, Payload, Revision, RevisionStep, StepFailure, nearest,
+};
+
+use crate::awaited;
 
 /// What a person reads of a failure's message; data belongs into its details.
 const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
@@ -31,7 +35,7 @@ pub fn to_change(
         return Some(rejected(&error.message));
     }
     let unsupported = match outcome {
-        Outcome::Success { .. } if !step.routes.is_empty() => {
+        Outcome::Success { .. } if !step.routes.is_empty() && !is_undo(claimed) => {
             let message = format!(
                 "step `{}` decides between {} and must return a decision; choose none to skip them all",
                 step.name,
@@ -64,8 +68,10 @@ pub fn to_change(
         Outcome::Decision { steps, value } => return Some(decided(steps, value, revision, step)),
         Outcome::Batches { .. } => "batches",
         Outcome::Map { .. } => "map",
-        Outcome::Child { .. } => "child",
-        Outcome::Wait { .. } => "wait",
+        Outcome::Child { workflow, input } => return Some(awaited::child(&workflow, &input, step, claimed)),
+        Outcome::Wait { signal, until, timeout_ms, default } => {
+            return Some(awaited::wait(signal.as_deref(), until, timeout_ms, default.as_ref(), step, claimed));
+        }
     };
     Some(Change::Failure {
         error: StepFailure::permanent(format!(
@@ -73,6 +79,11 @@ pub fn to_change(
         ))
         .code(UNSUPPORTED_OUTCOME),
     })
+}
+
+/// Says whether a claimed step undoes another: what the definition says of that one's routes is not said of it.
+fn is_undo(claimed: &Claimed) -> bool {
+    claimed.step_name.as_ref().is_some_and(|name| DynamicName::of(name).undoes.is_some())
 }
 
 /// What a decision means for the children of its step.

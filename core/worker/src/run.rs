@@ -108,6 +108,9 @@ impl Process {
                 self.pace.timer_in(*delay);
             }
         }
+        if let Change::Wait { due_in: Some(delay), .. } = &change {
+            self.pace.timer_in(*delay);
+        }
         // Only the success of one branch finds another branch failed and leaves the join to the internal queue.
         let may_cascade =
             revision.definition.on_failure == OnFailure::Continue && matches!(change, Change::Success { .. });

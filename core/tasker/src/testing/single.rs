@@ -177,6 +177,8 @@ impl StepRun {
             Change::Success { .. }
             | Change::Decision { .. }
             | Change::Checkpoint { .. }
+            | Change::Child { .. }
+            | Change::Wait { .. }
             | Change::Release { .. }
             | Change::Validated
             | Change::Paused => None,
