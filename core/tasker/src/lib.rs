@@ -70,7 +70,8 @@ pub use connect::Builder;
 pub use error::{ResultExt, StepError};
 pub use handle::Tasker;
 pub use step::{
-    Call, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, Settled, State, Step, StepDef, StepFunction, Success, Wait,
+    Call, Child, Ctx, Decision, Dep, Input, IntoStep, OptionalDep, RunChild, Settled, State, Step, StepDef,
+    StepFunction, Success, Wait, WaitFor,
 };
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};
