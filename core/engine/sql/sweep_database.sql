@@ -19,14 +19,12 @@ begin
 end $$;
 
 -- Steps that run longer than their timeout and two leases although their worker is alive.
--- `step` is the step of the definition, whose policy a dynamic one follows. It answered less in 0.1.0.
-drop function if exists {schema}.overdue_steps();
 create or replace function {schema}.overdue_steps()
-returns table (task_id uuid, idx int, gen int, attempt int, revision_id int, timeout_ms int, step int) language plpgsql
+returns table (task_id uuid, idx int, gen int, attempt int, revision_id int, timeout_ms int) language plpgsql
 {hot} as $$
 begin
   return query
-  select l.task_id, l.idx, l.gen, s.attempt, k.revision_id, t.timeout_ms, t.idx
+  select l.task_id, l.idx, l.gen, s.attempt, k.revision_id, t.timeout_ms
   from {schema}.lease_view l
   join {schema}.worker w on w.worker_id = l.worker_id
   join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx and s.gen = l.gen and s.state = 'ready'

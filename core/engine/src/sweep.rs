@@ -49,7 +49,8 @@ impl Engine {
             .await
             .map_err(|e| to_error(doing, e))?;
         let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32, i32)> = sqlx::query_as(self.statement(
-            "select task_id, idx, gen, attempt, revision_id, timeout_ms, step from {schema}.overdue_steps()",
+            "select o.task_id, o.idx, o.gen, o.attempt, o.revision_id, o.timeout_ms, coalesce(s.origin, o.idx) \
+             from {schema}.overdue_steps() o join {schema}.step s on s.task_id = o.task_id and s.idx = o.idx",
         ))
         .fetch_all(self.on(&mut tx))
         .await
