@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Send a signal to a task (the same as `task signal`)
     Signal(SignalArgs),
+    /// Undo what a task did (the same as `task compensate`)
+    Compensate(CompensateArgs),
     /// Make, follow and cancel tasks
     #[command(subcommand)]
     Task(TaskCommand),
@@ -186,6 +188,8 @@ pub(crate) enum TaskCommand {
     Cancel(CancelArgs),
     /// Send a signal to a task: the step that waits for it goes on, with the payload as its result
     Signal(SignalArgs),
+    /// Undo what a task did: one that runs is cancelled, one that is complete is opened again; both end as cancelled
+    Compensate(CompensateArgs),
     /// Show everything that happened to a task
     Events(TaskName),
 }
@@ -260,6 +264,19 @@ pub(crate) struct SignalArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
+    /// The task: its id, a unique start of it, its key, or `@last`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
+    pub(crate) task: String,
+    /// Why; kept in the task's history
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Who; $USER by default
+    #[arg(long)]
+    pub(crate) actor: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompensateArgs {
     /// The task: its id, a unique start of it, its key, or `@last`
     #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,

@@ -38,6 +38,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Outcome {
         Command::Dev(args) => dev::run(context, args).await,
         Command::Run(args) => submit::run(context, *args).await,
         Command::Signal(args) => task::signal(context, args).await,
+        Command::Compensate(args) => task::compensate(context, args).await,
         Command::Task(command) => task::run(context, command).await,
         Command::Workflow(command) => workflow::run(context, command).await,
         Command::Event(command) => event::events(context, command).await,

@@ -14,6 +14,10 @@ end $$;
 --   cascade   moves the steps whose parents are all terminal, in a task where some failed
 --   wait      ends the waits whose time has come
 --   deadline  ends a task that ran too long
+--   child     makes the children of the steps that wait for one
+--   parent    ends the steps whose children have ended
+--   cancel_child  cancels a task whose parent has ended
+--   finish    begins to undo a task whose last step has ended
 --   grace     cuts off what did not stop when it was asked to: the steps end, their handlers' results will be lost
 -- Locks: the message, all steps of the task, the task.
 create or replace function {schema}.apply_internal_v1(p_msg bigint, p_read_ct int, p_kind text, p_task uuid)
@@ -38,6 +42,19 @@ begin
     select array_agg(c) into v_ready from {schema}.cascade_steps(p_task, v_now) c;
   elsif p_kind = 'wait' and v_task.ending is null then
     v_ready := {schema}.expire_waits(p_task, v_now);
+  elsif p_kind = 'child' and v_task.ending is null then
+    for v_row in select c.* from {schema}.start_children(p_task, v_now) c loop
+      if v_row.kind = 'ready' then
+        v_ready := v_ready || v_row.idx;
+      else
+        return next v_row;
+      end if;
+    end loop;
+    v_row := null;
+  elsif p_kind = 'parent' and v_task.ending is null then
+    v_ready := {schema}.join_children(p_task, v_now);
+  elsif p_kind = 'cancel_child' then
+    perform {schema}.stop_child(p_task, v_now);
   elsif p_kind = 'deadline' and v_task.ending is null and v_task.deadline <= v_now then
     perform {schema}.end_task(p_task, 'failed',
       jsonb_build_object('kind', 'deadline_exceeded', 'message', 'the task was not finished by its deadline ' || v_task.deadline),

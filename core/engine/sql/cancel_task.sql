@@ -15,7 +15,7 @@ declare
   v_task record;
 begin
   perform {schema}.lock_task(p_task);
-  select k.state::text as state, k.ending, k.stopping into v_task from {schema}.task k where k.task_id = p_task;
+  select k.state::text as state, k.ending, k.stopping or k.compensating as stopping into v_task from {schema}.task k where k.task_id = p_task;
   if not found then
     raise exception 'task % does not exist', p_task using errcode = 'TK002', hint = 'see the tasks with: tasker task list';
   end if;
@@ -31,5 +31,7 @@ begin
     insert into {schema}.event (at, task_id, kind, actor, reason) values (v_now, p_task, 'stopping', p_actor, p_reason);
     perform {schema}.stop_running(p_task, v_now);
   end if;
+  -- Undoing it, its children and its parent go by the internal queue.
+  perform pg_notify('{schema_text}_control', 'internal');
   return coalesce({schema}.finish_if_done(p_task, v_now), 'ending');
 end $$;

@@ -7,7 +7,7 @@ returns table (invariant text, task_id uuid, idx int, detail text) language sql 
   messages as materialized (
     select m.* from {schema}.all_messages() m),
   ready as materialized (
-    select s.task_id, s.idx, s.auto,
+    select s.task_id, s.idx, {schema}.is_waiting(s) as auto,
       (select count(*) from messages m where m.task_id = s.task_id and m.idx = s.idx and m.gen = s.gen) as messages,
       (select count(*) from {schema}.timer t where t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'run') as timers,
       (select count(*) from {schema}.timer t where t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'wait') as waits,

@@ -37,8 +37,8 @@ end $$;
 -- Whether steps of a task may run at this moment, as far as the task and its workflow say.
 create or replace function {schema}.may_run(k {schema}.task, w {schema}.workflow, p_now timestamptz) returns bool
 language sql immutable as $$
-  select k.validated and k.finished_at is null and k.ending is null and not k.paused and not w.paused
-    and (k.deadline is null or k.deadline > p_now)
+  select k.validated and k.finished_at is null and not k.paused and not w.paused
+    and (k.ending is null and (k.deadline is null or k.deadline > p_now) or k.compensating)
 $$;
 
 -- Whether a step that is sent to a target now may be leased to the caller at once.

@@ -33,8 +33,8 @@ begin
           p.results, s.item::text as item, s.checkpoint::text as checkpoint,
           case
             when s.state is distinct from 'ready' or s.gen <> u.gen or k.finished_at is not null then 'gone'
-            when k.ending is not null then 'cancelled'
-            when k.deadline <= p_now then 'deadline'
+            when k.ending is not null and not k.compensating then 'cancelled'
+            when k.deadline <= p_now and not k.compensating then 'deadline'
             when k.paused or w.paused then 'paused'
             when u.read_ct > 6 then 'poison'
             when not t.handler_id = any(p_handlers) then 'no_handler'

@@ -1,5 +1,7 @@
--- Outcomes after which the step will run again, and the failures of items, which concern only the step that fanned out: item_failure; retry, checkpoint, release, validated, paused, and `cancelled` where nobody asked for it.
--- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there.
+-- Outcomes after which the step will run again, and the failures of items, which concern only the step that fanned out: item_failure;
+-- retry, checkpoint, release, validated, paused, and `cancelled` where nobody asked for it.
+-- The caller holds the locks. In a task that is ending every outcome is final: a retry becomes a failure there, unless it
+-- is being undone.
 -- Answers what was applied, the steps to send on with their due times, the sinks that ended, and the steps whose items failed.
 drop function if exists {schema}.settle_again(int[], int[], uuid[], int[], int[], text[], text[], bigint[], int[], int, timestamptz);
 do $$
@@ -27,7 +29,7 @@ begin
   with mine as (
     select u.* from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
     join {schema}.task k on k.task_id = u.task_id
-    where (u.kind = 'retry' and k.ending is not null or u.kind = 'item_failure') and u.ord = any(p_hits)),
+    where (u.kind = 'retry' and k.ending is not null and not k.compensating or u.kind = 'item_failure') and u.ord = any(p_hits)),
   failed as (
     update {schema}.step s set state = 'failed', error = m.error::jsonb, finished_at = p_now
     from mine m
@@ -85,7 +87,7 @@ begin
     join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx and s.gen = u.gen
     join {schema}.task k on k.task_id = u.task_id
     where u.ord = any(p_hits) and s.state = 'ready'
-      and (u.kind in ('checkpoint', 'release', 'validated', 'paused') or u.kind = 'cancelled' and k.ending is null)),
+      and (u.kind in ('checkpoint', 'release', 'validated', 'paused') or u.kind = 'cancelled' and (k.ending is null or k.compensating))),
   told as (
     insert into {schema}.event (at, task_id, idx, kind, run, attempt, worker_id, reason, detail)
     select p_now, b.task_id, b.idx, case b.kind when 'paused' then 'held' when 'checkpoint' then 'checkpoint' else 'released' end, b.run,

@@ -1,4 +1,4 @@
--- Outcomes that need every step of their task, one by one: decision, fan_out, map, failure, input_invalid, deadline, and cancelled in a task that is
+-- Outcomes that need every step of their task, one by one: decision, fan_out, map, child, wait, failure, input_invalid, deadline, and cancelled in a task that is
 -- ending.
 -- The caller holds all steps of these tasks and the tasks, and ends the tasks that are done. Answers per outcome what was applied and
 -- the steps that became ready (under `continue`).
@@ -13,7 +13,7 @@ begin
   for v_outcome in
     select u.ord, u.task_id, u.idx, u.gen, u.kind, u.error::jsonb as error, p_duration_ms[u.ord] as duration_ms
     from unnest(p_ord, p_task, p_idx, p_gen, p_kind, p_error) as u(ord, task_id, idx, gen, kind, error)
-    where u.kind in ('decision', 'fan_out', 'map', 'failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
+    where u.kind in ('decision', 'fan_out', 'map', 'child', 'wait', 'failure', 'input_invalid', 'deadline', 'cancelled') and u.ord = any(p_hits)
     order by u.ord
   loop
     if v_outcome.kind = 'decision' then
@@ -21,6 +21,9 @@ begin
         v_outcome.duration_ms, p_worker, p_now);
     elsif v_outcome.kind in ('fan_out', 'map') then
       idx := {schema}.settle_items(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, p_value[v_outcome.ord]::jsonb, v_outcome.error,
+        v_outcome.duration_ms, p_worker, p_now);
+    elsif v_outcome.kind in ('child', 'wait') then
+      idx := {schema}.await_outcome(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, p_value[v_outcome.ord]::jsonb,
         v_outcome.duration_ms, p_worker, p_now);
     else
       idx := {schema}.end_step(v_outcome.task_id, v_outcome.idx, v_outcome.gen, v_outcome.kind, v_outcome.error, v_outcome.duration_ms,
@@ -108,7 +111,7 @@ declare
   v_error jsonb;
   v_ready int[];
 begin
-  select s.run, s.attempt, s.publishes, s.children, k.ending, r.on_failure, coalesce(s.name, w.name) as name,
+  select s.run, s.attempt, s.publishes, s.children, k.ending, k.compensating, r.on_failure, coalesce(s.name, w.name) as name,
     case when s.origin is not null and s.children = array[s.origin] then s.origin end as item_of, f.item->>'mode' as mode
   into v_step
   from {schema}.step s
@@ -117,7 +120,7 @@ begin
   left join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
   left join {schema}.step f on f.task_id = s.task_id and f.idx = s.origin
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state in ({step_before:failed});
-  if not found or p_kind = 'cancelled' and v_step.ending is null then
+  if not found or p_kind = 'cancelled' and (v_step.ending is null or v_step.compensating) then
     return null;
   end if;
   update {schema}.step s set state = v_state, error = p_error, finished_at = p_now,
@@ -129,7 +132,9 @@ begin
     perform {schema}.publish(array[p_task], array[p_idx], 'failure', p_now);
   end if;
   v_error := p_error || jsonb_build_object('step', v_step.name);
-  if v_step.ending is not null then
+  if v_step.compensating then
+    perform {schema}.fail_undo(p_task, v_step.name, p_error, p_now);
+  elsif v_step.ending is not null then
     perform {schema}.recount(p_task);
   elsif p_kind <> 'failure' then
     perform {schema}.end_task(p_task, 'failed', p_error, p_kind = 'deadline', null, null, p_now);
@@ -234,6 +239,7 @@ begin
       v_armed := {schema}.arm_maps(p_task, v_auto, p_now);
       return query select i from unnest(v_armed.ready) i;
       v_again := v_again or v_armed.has_ended;
+      perform {schema}.arm_children(p_task, v_auto, p_now);
     end if;
     exit when not v_again;
     perform {schema}.recount(p_task);
@@ -248,6 +254,7 @@ create or replace function {schema}.end_task(
   p_task uuid, p_ending {schema}.task_state, p_error jsonb, p_stop bool, p_actor text, p_reason text, p_now timestamptz) returns void
 language plpgsql as $$
 begin
+  perform {schema}.cancel_children(p_task, p_now);
   update {schema}.task k set ending = p_ending, ending_at = p_now, stopping = p_stop, error = coalesce(k.error, p_error) where k.task_id = p_task;
   if p_stop then
     perform {schema}.stop_running(p_task, p_now);
@@ -261,7 +268,7 @@ begin
     delete from {schema}.timer t where t.task_id = p_task and t.kind in ('run', 'wait') returning t.idx, t.gen),
   ended as (
     update {schema}.step s set state = 'cancelled', finished_at = p_now
-    where s.task_id = p_task and (s.state = 'waiting' or s.state = 'ready' and (s.auto or exists (
+    where s.task_id = p_task and (s.state = 'waiting' or s.state = 'ready' and ({schema}.is_waiting(s) or exists (
       select from (select * from held union all select * from timed) x where x.idx = s.idx and x.gen = s.gen)))
     returning s.idx, s.run, s.attempt)
   insert into {schema}.event (at, task_id, idx, kind, run, attempt, actor, reason)
@@ -279,17 +286,22 @@ begin
   perform pg_notify('{schema_text}_control', 'cancel ' || p_task);
 end $$;
 
--- Ends the task if no sink is left; answers its state then, else null. The caller holds all its steps and the task.
+-- Ends the task if no sink is left, or begins to undo it; answers its state at its end, else null. The task's parent is told. The caller holds all its steps and the task.
 create or replace function {schema}.finish_if_done(p_task uuid, p_now timestamptz) returns text
 language plpgsql as $$
 declare
   v_state text;
   v_publishes bool;
+  v_parent uuid;
 begin
   perform {schema}.recount(p_task);
+  if {schema}.begin_undo(p_task, p_now) then
+    return null;
+  end if;
   update {schema}.task k set state = {schema}.end_state(k.task_id, k.ending), finished_at = p_now
   where k.task_id = p_task and k.sinks_left = 0 and k.state in ({task_before:complete})
-  returning k.state::text, k.publishes into v_state, v_publishes;
+  returning k.state::text, k.publishes, k.parent_task into v_state, v_publishes, v_parent;
+  perform {schema}.tell_parent(v_parent, p_now);
   if v_state is not null then
     insert into {schema}.event (at, task_id, kind, error) select p_now, p_task, v_state, k.error from {schema}.task k where k.task_id = p_task;
     if v_publishes then

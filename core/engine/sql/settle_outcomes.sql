@@ -4,7 +4,7 @@
 --
 -- Locks, in P1's order: (1) messages, by queue and id (the caller sorts the batch by queue, band, msg_id); (2) own steps and their children, or every step of a task with an outcome other than
 -- success, retry or release, in one statement ordered by (task, idx); (3) tasks by id. State and gen are tested after the lock, in later statements.
--- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); retry (delay_ms, error);
+-- Outcome kinds: success; decision (value; error: the routes and the children it did not choose); child, wait (value: for what); retry (delay_ms, error);
 -- fan_out and map (value: a list of ranges or items; see settle_items); item_failure (error: of an item or range, where its task goes on);
 -- checkpoint (value: it goes back with it); release; validated (a release that marks the task's input valid);
 -- paused; and the final ones: failure, input_invalid, deadline, cancelled.
@@ -37,6 +37,7 @@ declare
   v_sent record;
   v_is_sent bool := false;
   v_is_one bool := false;
+  v_is_internal bool := false;
 begin
   if v_size > 0 then
     {wait:settle_begun}
@@ -65,7 +66,7 @@ begin
       if not v_is_plain then
         select array_agg(distinct u.task_id) into v_hard
         from unnest(p_task, p_kind) as u(task_id, kind)
-        where u.kind in ('decision', 'fan_out', 'map', 'failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
+        where u.kind in ('decision', 'fan_out', 'map', 'child', 'wait', 'failure', 'input_invalid', 'deadline', 'cancelled', 'validated', 'paused');
       end if;
       perform {schema}.lock_steps(p_task, p_idx, v_hard);
 
@@ -167,7 +168,7 @@ begin
     if v_hard is not null or v_sink_task is not null then
       -- Tasks with a final outcome are counted anew from their steps, the others by what this batch finished.
       for v_more in
-        select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state from unnest(v_hard) as h(task_id)
+        select h.task_id, {schema}.finish_if_done(h.task_id, v_now) as state, false as is_internal from unnest(v_hard) as h(task_id)
         union all
         select k.* from {schema}.count_sinks(v_sink_task, v_hard, v_now) k
       loop
@@ -179,16 +180,19 @@ begin
           v_row.detail := v_more.state;
           return next v_row;
         end if;
+        v_is_internal := v_is_internal or v_more.is_internal;
       end loop;
     end if;
     {wait:settle_counted}
-    if v_cascade <> '{}' then
-      perform {schema}.enqueue_internal('cascade', array(select distinct t from unnest(v_cascade) as u(t)), v_now);
+    if v_cascade <> '{}' or v_hard is not null or v_is_internal then
       v_row := null;
       v_row.kind := 'left';
       v_row.queue_id := 0;
       v_row.amount := 1;
       return next v_row;
+    end if;
+    if v_cascade <> '{}' then
+      perform {schema}.enqueue_internal('cascade', array(select distinct t from unnest(v_cascade) as u(t)), v_now);
     end if;
     if p_relaxed and not v_finished and v_hard is null and coalesce(current_setting('tasker.published', true), '') = '' then
       perform set_config('synchronous_commit', 'off', true);
@@ -274,8 +278,11 @@ end $$;
 
 -- Takes finished sinks, each named by its task, off their tasks and ends the tasks that have none left. Locks: tasks by id (P1 place 3),
 -- unless the batch has final outcomes (p_except: their tasks): then all its tasks are locked already.
+-- A task that is to be undone goes on: `finish` in the internal queue begins that under the locks of all its steps. A task's parent is told
+-- by the internal queue as well: `is_internal` says so, and `state` is null where the task has not ended.
+drop function if exists {schema}.count_sinks(uuid[], uuid[], timestamptz);
 create or replace function {schema}.count_sinks(p_task uuid[], p_except uuid[], p_now timestamptz)
-returns table (task_id uuid, state text) language plpgsql as $$
+returns table (task_id uuid, state text, is_internal bool) language plpgsql as $$
 #variable_conflict use_column
 declare
   v_task record;
@@ -285,17 +292,24 @@ begin
   end if;
   if cardinality(p_task) = 1 and p_except is null then
     update {schema}.task k set sinks_left = k.sinks_left - 1,
-      state = case when k.sinks_left > 1 then k.state else {schema}.end_state(k.task_id, k.ending) end,
-      finished_at = case when k.sinks_left > 1 then k.finished_at else p_now end
+      state = case when k.sinks_left > 1 or k.has_undo and {schema}.is_to_undo(k) then k.state else {schema}.end_state(k.task_id, k.ending) end,
+      finished_at = case when k.sinks_left > 1 or k.has_undo and {schema}.is_to_undo(k) then k.finished_at else p_now end
     where k.task_id = p_task[1] and k.state in ({task_before:complete})
-    returning k.task_id, k.state, k.sinks_left, k.error, k.publishes into v_task;
-    if v_task.sinks_left <= 0 then
+    returning k.task_id, k.state, k.sinks_left, k.error, k.publishes, k.finished_at, k.parent_task into v_task;
+    if v_task.finished_at is not null then
       insert into {schema}.event (at, task_id, kind, error) values (p_now, v_task.task_id, v_task.state::text, v_task.error);
       if v_task.publishes then
         perform {schema}.publish_end(v_task.task_id, v_task.state::text, p_now);
       end if;
       task_id := v_task.task_id;
       state := v_task.state;
+      if v_task.parent_task is not null then
+        is_internal := {schema}.tell_parent(v_task.parent_task, p_now);
+      end if;
+      return next;
+    elsif v_task.sinks_left <= 0 then
+      perform {schema}.enqueue_internal('finish', array[v_task.task_id], p_now);
+      is_internal := true;
       return next;
     end if;
     return;
@@ -306,22 +320,32 @@ begin
   for v_task in
     with counted as (
       update {schema}.task k set sinks_left = k.sinks_left - u.n,
-        state = case when k.sinks_left > u.n then k.state else {schema}.end_state(k.task_id, k.ending) end,
-        finished_at = case when k.sinks_left > u.n then k.finished_at else p_now end
+        state = case when k.sinks_left > u.n or k.has_undo and {schema}.is_to_undo(k) then k.state else {schema}.end_state(k.task_id, k.ending) end,
+        finished_at = case when k.sinks_left > u.n or k.has_undo and {schema}.is_to_undo(k) then k.finished_at else p_now end
       from (select u.task_id, count(*)::int as n from unnest(p_task) as u(task_id)
         where p_except is null or u.task_id <> all(p_except) group by 1) u
       where k.task_id = u.task_id and k.state in ({task_before:complete})
-      returning k.task_id, k.state, k.sinks_left, k.error, k.publishes),
+      returning k.task_id, k.state, k.sinks_left, k.error, k.publishes, k.finished_at, k.parent_task),
     told as (
       insert into {schema}.event (at, task_id, kind, error)
-      select p_now, c.task_id, c.state::text, c.error from counted c where c.sinks_left <= 0)
-    select c.task_id, c.state::text as state, c.publishes from counted c where c.sinks_left <= 0
+      select p_now, c.task_id, c.state::text, c.error from counted c where c.finished_at is not null)
+    select c.task_id, c.state::text as state, c.publishes, c.finished_at, c.parent_task from counted c where c.sinks_left <= 0
   loop
-    if v_task.publishes then
-      perform {schema}.publish_end(v_task.task_id, v_task.state, p_now);
-    end if;
     task_id := v_task.task_id;
-    state := v_task.state;
+    if v_task.finished_at is not null then
+      if v_task.publishes then
+        perform {schema}.publish_end(v_task.task_id, v_task.state, p_now);
+      end if;
+      state := v_task.state;
+      is_internal := v_task.parent_task is not null;
+      if is_internal then
+        perform {schema}.tell_parent(v_task.parent_task, p_now);
+      end if;
+    else
+      state := null;
+      perform {schema}.enqueue_internal('finish', array[v_task.task_id], p_now);
+      is_internal := true;
+    end if;
     return next;
   end loop;
 end $$;

@@ -59,6 +59,8 @@ begin
   loop
     if v_row.kind = 'submitted' then
       return query select v_row.task_id, v_row.detail = 'created';
+    elsif v_row.kind = 'left' and v_row.queue_id = 0 then
+      perform pg_notify('{schema_text}_control', 'internal');
     elsif v_row.kind = 'left' and exists (
       select from {schema}.worker w where w.idle_until > {schema}.now() and w.stopped_at is null and v_row.queue_id = any(w.queues)) then
       -- A NOTIFY holds a database-wide lock through the commit: only where a worker sleeps long enough to need it.

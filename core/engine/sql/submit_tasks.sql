@@ -131,6 +131,11 @@ begin
     if {schema}.is_test_session() then
       insert into {schema}.test_task select distinct t from unnest(v_ready.cascade) t on conflict do nothing;
     end if;
+    -- A child among them is made by the internal queue.
+    return query
+    select 'left', null::int, null::text, 1::bigint, 0, null::smallint, null::bigint, null::int, null::int, null::uuid, null::int, null::int,
+      null::int, null::int, null::int, null::int, null::text, null::timestamptz, null::timestamptz, null::text, null::text, null::text,
+      null::text, null::text, null::text, null::text;
   end if;
   if array_remove(p_skip, null) <> '{}' then
     select array_agg(s.task_id), array_agg(s.idx), array_agg(s.run_at)

@@ -29,7 +29,7 @@ begin
   join {schema}.worker w on w.worker_id = l.worker_id
   join {schema}.step s on s.task_id = l.task_id and s.idx = l.idx and s.gen = l.gen and s.state = 'ready'
   join {schema}.task k on k.task_id = l.task_id
-  join {schema}.workflow_step t on t.revision_id = k.revision_id and t.idx = l.idx
+  join {schema}.workflow_step t on t.revision_id = k.revision_id and t.idx = coalesce(s.origin, l.idx)
   where l.started_at + t.timeout_ms * interval '1 millisecond' + 2 * w.lease_seconds * interval '1 second' < {schema}.now();
 end $$;
 
@@ -45,13 +45,13 @@ declare
   v_ready int[];
 begin
   perform {schema}.lock_task(p_task);
-  select s.run, s.attempt, k.ending into v_step from {schema}.step s join {schema}.task k on k.task_id = s.task_id
+  select s.run, s.attempt, k.ending is not null and not k.compensating as is_ending into v_step from {schema}.step s join {schema}.task k on k.task_id = s.task_id
   where s.task_id = p_task and s.idx = p_idx and s.gen = p_gen and s.state = 'ready';
   if not found then
     return;
   end if;
   {wait:expire_locked}
-  if p_delay_ms is null or v_step.ending is not null then
+  if p_delay_ms is null or v_step.is_ending then
     v_ready := {schema}.end_step(p_task, p_idx, p_gen, 'failure', p_error::jsonb, null, null, v_now);
     v_row.detail := {schema}.finish_if_done(p_task, v_now);
     return query select w.* from {schema}.woken_relay() w;
@@ -165,7 +165,7 @@ language sql volatile as $$
   with messages as materialized (select m.task_id, m.idx, m.gen from {schema}.all_messages() m)
   select s.task_id, s.idx, s.gen
   from {schema}.task k join {schema}.step s on s.task_id = k.task_id
-  where k.finished_at is null and k.created_at < p_before and s.state = 'ready' and not s.auto
+  where k.finished_at is null and k.created_at < p_before and s.state = 'ready' and not {schema}.is_waiting(s)
     and not exists (select from messages m where m.task_id = s.task_id and m.idx = s.idx and m.gen = s.gen)
     and not exists (select from {schema}.hold h where h.task_id = s.task_id and h.idx = s.idx)
     and not exists (select from {schema}.timer t where t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind = 'run')

@@ -131,7 +131,7 @@ begin
     from {schema}.step s
     join {schema}.task k on k.task_id = s.task_id
     left join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
-    where s.task_id = p_task and s.auto and s.state = 'ready' and (s.item->>'due_at')::timestamptz <= p_now
+    where s.task_id = p_task and s.state = 'ready' and case when {schema}.is_waiting(s) then (s.item->>'due_at')::timestamptz end <= p_now
     order by s.idx
   loop
     -- An end before it in this loop may have ended the task.

@@ -26,17 +26,7 @@ impl Engine {
                 "cancelling needs a reason; give one that the next reader understands",
             ));
         }
-        let sql = self.statement("select {schema}.cancel($1, $2, $3)");
-        let state: String = retrying!(
-            sqlx::query_scalar(sql.clone())
-                .bind(task.0)
-                .bind(actor)
-                .bind(reason)
-                .fetch_one(self.single())
-                .await
-                .map_err(|error| to_error("cancelling", error))
-        )?;
-        if state == "ending" { Ok(CancelReply::Ending) } else { Ok(CancelReply::Ended(state.parse()?)) }
+        self.end("select {schema}.cancel($1, $2, $3)", "cancelling", task, actor, reason).await
     }
 
     /// Sends a signal to a task: the step that waits for it is done, with the payload as its result. Where none waits yet it is kept for
@@ -72,7 +62,7 @@ impl Engine {
         let waits = || {
             revision.steps.iter().filter_map(|step| step.wait.as_ref()).filter(|w| w.signal.as_deref() == Some(name))
         };
-        if waits().next().is_none() {
+        if waits().next().is_none() && !self.is_awaited(conn, task, name).await? {
             let hint = match nearest(name, signals()) {
                 Some(near) => format!("; did you mean `{near}`?"),
                 None if signals().next().is_none() => "; it waits for none".to_owned(),
@@ -106,5 +96,46 @@ impl Engine {
         }
         let taken_by = reply.taken_by.and_then(|idx| revision.steps.iter().find(|step| step.idx == idx));
         Ok(taken_by.map(|step| step.name.clone()))
+    }
+
+    /// Says whether a step waits for this signal because its handler asked for it.
+    async fn is_awaited(&self, conn: &mut PgConnection, task: TaskId, name: &str) -> Result<bool> {
+        let sql = self.statement(
+            "select exists (select from {schema}.hold where task_id = $1 and reason = 'signal' and key = $2)",
+        );
+        sqlx::query_scalar(sql)
+            .bind(task.0)
+            .bind(name)
+            .fetch_one(self.on(conn))
+            .await
+            .map_err(|error| to_error("looking for steps that wait", error))
+    }
+
+    /// Undoes what a task did: one that runs is cancelled, which undoes it; one that is complete is opened again, undone, and ends as
+    /// cancelled. Fails with `not_found` for an unknown task, `invalid` without a reason or where no step of it has an `undo`, `conflict`
+    /// where it was undone or had nothing to undo.
+    pub async fn compensate(&self, task: TaskId, actor: &str, reason: &str) -> Result<CancelReply> {
+        if reason.trim().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "undoing a task needs a reason; give one that the next reader understands",
+            ));
+        }
+        self.end("select {schema}.compensate($1, $2, $3)", "undoing a task", task, actor, reason).await
+    }
+
+    /// Calls a verb that ends a task.
+    async fn end(&self, call: &str, doing: &str, task: TaskId, actor: &str, reason: &str) -> Result<CancelReply> {
+        let sql = self.statement(call);
+        let state: String = retrying!(
+            sqlx::query_scalar(sql.clone())
+                .bind(task.0)
+                .bind(actor)
+                .bind(reason)
+                .fetch_one(self.single())
+                .await
+                .map_err(|error| to_error(doing, error))
+        )?;
+        if state == "ending" { Ok(CancelReply::Ending) } else { Ok(CancelReply::Ended(state.parse()?)) }
     }
 }

@@ -14,7 +14,7 @@ mod tasks;
 mod workers;
 mod workflows;
 
-pub use detail::{StepRow, TaskDetail};
+pub use detail::{ChildRow, ParentRow, StepRow, TaskDetail};
 pub use display::StepDisplay;
 pub use events::{EVENTS_LIMIT, EventRow};
 pub use health::{Breach, Facts, UnservedHandler};

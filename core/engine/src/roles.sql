@@ -8,8 +8,8 @@ declare
   v_owner name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = '{schema_text}');
   v_entry text[] := array['register_v1', 'activate_workflow', 'start_worker', 'stop_worker', 'announce_v1', 'claim_v1', 'save_checkpoint_v1', 'submit_v1',
     'settle_v1', 'settle_here', 'heartbeat_v1', 'pump_v1', 'take_internal_v1', 'apply_internal_v1', 'sweep_workers', 'overdue_steps',
-    'expire_step_v1', 'sweep_leftovers', 'sweep_keys', 'repair_steps', 'ownerless_steps', 'make_partitions', 'cancel', 'signal_v1', 'page_results', 'submit',
-    'take_deliveries_v1', 'keep_deliveries_v1', 'end_delivery_v1', 'subscribe_v1', 'unsubscribe_v1', 'pause_subscription_v1', 'redeliver_v1'];
+    'expire_step_v1', 'sweep_leftovers', 'sweep_keys', 'repair_steps', 'ownerless_steps', 'make_partitions', 'cancel', 'signal_v1', 'compensate', 'page_results',
+    'submit', 'take_deliveries_v1', 'keep_deliveries_v1', 'end_delivery_v1', 'subscribe_v1', 'unsubscribe_v1', 'pause_subscription_v1', 'redeliver_v1'];
   v_read text[] := array['now', 'all_messages', 'check_invariants'];
   v_function record;
   v_table record;

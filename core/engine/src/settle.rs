@@ -50,6 +50,18 @@ pub enum Change {
         /// Why.
         error: StepFailure,
     },
+    /// Its result is that of a task that it runs.
+    Child {
+        /// `{"workflow": "namespace.name", "input": {..}}`.
+        spec: Payload,
+    },
+    /// It waits; what comes is its result.
+    Wait {
+        /// `{"signal", "until", "timeout_ms", "default"}`, each as far as it is said.
+        spec: Payload,
+        /// How long at most, where it has a time; for the caller's own clock.
+        due_in: Option<Duration>,
+    },
     /// It failed and will be tried again after the delay.
     Retry {
         /// Why.
@@ -101,6 +113,8 @@ impl Change {
             Self::Ranges { .. } => "fan_out",
             Self::MapItems { .. } => "map",
             Self::ItemFailure { .. } => "item_failure",
+            Self::Child { .. } => "child",
+            Self::Wait { .. } => "wait",
             Self::Retry { .. } => "retry",
             Self::Failure { .. } => "failure",
             Self::Checkpoint { .. } => "checkpoint",
@@ -132,7 +146,12 @@ impl Change {
             }
             Self::Ranges { items, .. } => Ok(Some(format!(r#"{{"items":{items}}}"#))),
             Self::MapItems { map, .. } => Ok(Some(format!(r#"{{"step":{map}}}"#))),
-            Self::Success { .. } | Self::Checkpoint { .. } | Self::Validated | Self::Paused => Ok(None),
+            Self::Success { .. }
+            | Self::Child { .. }
+            | Self::Wait { .. }
+            | Self::Checkpoint { .. }
+            | Self::Validated
+            | Self::Paused => Ok(None),
         }
     }
 }
@@ -343,7 +362,9 @@ impl<'a> Columns<'a> {
             Change::Decision { value, .. }
             | Change::Checkpoint { saved: value }
             | Change::Ranges { ranges: value, .. }
-            | Change::MapItems { items: value, .. } => (Some(value.get()), None),
+            | Change::MapItems { items: value, .. }
+            | Change::Child { spec: value }
+            | Change::Wait { spec: value, .. } => (Some(value.get()), None),
             _ => (None, None),
         };
         self.value.push(value);

@@ -48,9 +48,10 @@ impl Engine {
             .fetch_one(self.on(&mut tx))
             .await
             .map_err(|e| to_error(doing, e))?;
-        let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32)> = sqlx::query_as(
-            self.statement("select task_id, idx, gen, attempt, revision_id, timeout_ms from {schema}.overdue_steps()"),
-        )
+        let overdue: Vec<(uuid::Uuid, i32, i32, i32, i32, i32, i32)> = sqlx::query_as(self.statement(
+            "select o.task_id, o.idx, o.gen, o.attempt, o.revision_id, o.timeout_ms, coalesce(s.origin, o.idx) \
+             from {schema}.overdue_steps() o join {schema}.step s on s.task_id = o.task_id and s.idx = o.idx",
+        ))
         .fetch_all(self.on(&mut tx))
         .await
         .map_err(|e| to_error(doing, e))?;
@@ -58,8 +59,8 @@ impl Engine {
         let mut swept = Swept { workers, ..Swept::default() };
         let mut replies = Vec::new();
         // Without the lock: each is fenced by the step's generation, so a second sweeper finds it done.
-        for (task, idx, generation, attempt, revision_id, timeout_ms) in overdue {
-            let retry = policy.retry(revision_id, idx).await?;
+        for (task, idx, generation, attempt, revision_id, timeout_ms, step) in overdue {
+            let retry = policy.retry(revision_id, step).await?;
             let reply = self.expire_step(conn, TaskId(task), idx, generation, attempt, timeout_ms, &retry).await?;
             swept.timed_out += 1;
             replies.push(reply);
@@ -180,6 +181,6 @@ impl Engine {
 
 /// Where the sweeper finds a step's retry policy: the worker keeps revisions compiled.
 pub trait RetryPolicies {
-    /// Answers the policy of step `idx` of a revision.
+    /// Answers the policy of step `idx` of a revision, which is also that of the dynamic steps it stands for.
     fn retry(&self, revision_id: i32, idx: i32) -> impl Future<Output = Result<Retry>> + Send;
 }

@@ -51,3 +51,5 @@ pub const LONGEST_DELAY: Duration = Duration::from_hours(8784);
 pub const LONGEST_WAIT: Duration = Duration::from_hours(20 * 8766);
 /// How long a cancelled handler may take to notice before its step is taken away.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// How deep children of children go: one that runs itself is met before it fills the database.
+pub const CHILD_DEPTH: u32 = 16;

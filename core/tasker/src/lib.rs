@@ -72,8 +72,8 @@ pub use error::{ResultExt, StepError};
 pub use event::Event;
 pub use handle::Tasker;
 pub use step::{
-    BatchResult, Batched, Call, Ctx, Decision, Dep, FailedRange, Input, IntoStep, Item, Items, MapItems, OptionalDep,
-    Settled, State, Step, StepDef, StepFunction, Success, Wait,
+    BatchResult, Batched, Call, Child, Ctx, Decision, Dep, FailedRange, Input, IntoStep, Item, Items, MapItems,
+    OptionalDep, RunChild, Settled, State, Step, StepDef, StepFunction, Success, Wait, WaitFor,
 };
 pub use submit::{Submit, WorkflowName};
 pub use task::{Ended, Task};

@@ -29,6 +29,7 @@ use serde::Serialize;
 
 mod builder;
 mod checkpoint;
+mod child;
 mod definition;
 mod delivery;
 mod extract;
@@ -36,10 +37,12 @@ mod fan;
 mod function;
 mod outcome;
 mod state;
+mod undo;
 mod wait;
 
 pub use builder::{IntoRetry, IntoStep, Ready, Step, StepNames};
 pub use checkpoint::SaveCheckpoint;
+pub use child::{Child, RunChild, WaitFor};
 pub(crate) use definition::schema;
 pub use definition::{Named, Schema, StepDef};
 pub use delivery::Delivery;
@@ -50,6 +53,8 @@ pub(crate) use function::Body;
 pub use function::StepFunction;
 pub use outcome::{Decision, Fallible, IntoOutcome, Plain, Settled, Stated, Success};
 pub(crate) use state::States;
+pub(crate) use undo::Undo;
+pub use undo::{ByName, IntoUndo};
 pub use wait::Wait;
 
 #[doc(hidden)]

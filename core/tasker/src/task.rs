@@ -105,6 +105,13 @@ impl Task {
         self.runtime.engine.cancel(self.id, ACTOR, reason).await
     }
 
+    /// Undoes what it did: one that runs is cancelled, which undoes it; one that is complete is opened again, undone, and ends as cancelled.
+    ///
+    /// Fails with `invalid` where no step of it has an `undo`, `conflict` where it was undone or had nothing to undo.
+    pub async fn compensate(&self, reason: &str) -> Result<CancelReply> {
+        self.runtime.engine.compensate(self.id, ACTOR, reason).await
+    }
+
     /// Sends it a signal: the step that waits for it is done, with the payload as its result. Where none waits yet it is kept for the one
     /// that will. Answers the name of the step that took it.
     ///

@@ -11,7 +11,7 @@ use tasker_model::{
 
 use crate::Event;
 use crate::home::Home;
-use crate::step::{IntoStep, Step, StepFunction, Wait};
+use crate::step::{Child, IntoStep, Need, Step, StepFunction, Undo, Wait};
 
 /// A workflow. Cheap to clone; the clones of one that was given to a [`Tasker`](crate::Tasker) can all submit.
 ///
@@ -39,7 +39,7 @@ use crate::step::{IntoStep, Step, StepFunction, Wait};
 pub struct Workflow {
     definition: Definition,
     steps: Vec<Step>,
-    /// Steps that wait, each with the number of steps that stand before it.
+    /// Steps that wait or are tasks of their own, each with the number of steps that stand before it.
     waits: Vec<(usize, Result<StepDefinition, Vec<String>>)>,
     events: Vec<(String, Event)>,
     /// From YAML: the definition has its steps, and they call handlers by name.
@@ -134,6 +134,12 @@ impl Workflow {
         self
     }
 
+    /// Adds a step that is a task of another workflow.
+    pub fn child(mut self, name: &str, child: Child) -> Self {
+        self.waits.push((self.steps.len(), child.define(name)));
+        self
+    }
+
     /// Adds a step that is any async function or closure of extractors.
     ///
     /// ```
@@ -173,7 +179,8 @@ impl Workflow {
             problems.extend(diagnostics.iter().map(ToString::to_string));
         } else if !self.steps.is_empty() || !self.waits.is_empty() {
             problems.push(
-                "the steps of a workflow from YAML stand in the YAML; remove `.step(..)` and `.wait(..)`".to_owned(),
+                "the steps of a workflow from YAML stand in the YAML; remove `.step(..)`, `.wait(..)` and `.child(..)`"
+                    .to_owned(),
             );
         }
         for (name, event) in &self.events {
@@ -205,9 +212,17 @@ impl Workflow {
         }
     }
 
-    /// The steps' functions with their handlers' names.
+    /// The steps' functions and those that undo them, with their handlers' names.
     pub(crate) fn handlers(&self) -> impl Iterator<Item = (String, &Step)> {
-        self.steps.iter().map(|step| (step.handler_name(&self.definition.name), step))
+        self.steps.iter().chain(self.undos()).map(|step| (step.handler_name(&self.definition.name), step))
+    }
+
+    /// The functions that undo steps.
+    fn undos(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter_map(|step| match &step.undo {
+            Some(Undo::Function(undo)) => Some(&**undo),
+            _ => None,
+        })
     }
 
     pub(crate) fn definition(&self) -> &Definition {
@@ -231,6 +246,16 @@ impl Workflow {
         for (handler, step) in self.handlers() {
             if !signatures.iter().any(|known| known.handler == handler) {
                 signatures.push(Signature { handler, params: step.body.params(), result: step.body.result.clone() });
+            }
+        }
+        // The result that an undo takes is found by the name of its step: nothing binds it.
+        for undo in self.undos() {
+            let handler = undo.handler_name(&self.definition.name);
+            let results = undo.body.parameters.iter().filter(|parameter| matches!(parameter.need, Need::Result(_)));
+            let results: Vec<&str> = results.map(|parameter| parameter.name.as_str()).collect();
+            let is_step = self.steps.iter().any(|step| step.handler_name(&self.definition.name) == handler);
+            if let Some(signature) = signatures.iter_mut().find(|known| known.handler == handler && !is_step) {
+                signature.params.retain(|param| !results.contains(&param.name.as_str()));
             }
         }
         signatures

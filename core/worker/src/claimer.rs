@@ -87,7 +87,8 @@ async fn look(
         tracing::debug!(kind = %message.kind, task.id = %message.task_id, "applied an internal message");
         process.absorb(reply, None, since).await;
     }
-    if found.internal.len() >= usize::try_from(INTERNAL).unwrap_or_default() {
+    // What was applied may have left more: the start of a child, the end of one, an undo.
+    if !found.internal.is_empty() {
         process.pace.internal();
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! published events to who wants them.
 
 mod answer;
+mod awaited;
 mod checkpoint;
 mod claimer;
 mod committer;
@@ -34,12 +35,13 @@ mod transaction;
 mod webhook;
 mod worker;
 
+pub use awaited::{BAD_WAIT, NOT_A_PLAIN_STEP};
 pub use checkpoint::SaveCheckpoint;
 pub use context::{Progress, SharedConnection, StepContext};
 pub use handler::{Handler, Handlers};
 pub use http::Http;
 pub use options::Options;
-pub use outcome::{NOT_A_BATCH, NOT_A_DECISION, NOT_A_MAP, UNKNOWN_ROUTE, UNSUPPORTED_OUTCOME, refused, to_change};
+pub use outcome::{NOT_A_BATCH, NOT_A_DECISION, NOT_A_MAP, UNKNOWN_ROUTE, refused, to_change};
 pub use signal::wait_for_shutdown_signal;
 pub use step::{revision_step, run_claimed, step_input};
 pub use subscriber::{Published, Subscriber};

@@ -218,7 +218,9 @@ fn size(settlement: &Settlement) -> usize {
         Change::Decision { value, .. }
         | Change::Checkpoint { saved: value }
         | Change::Ranges { ranges: value, .. }
-        | Change::MapItems { items: value, .. } => value.get().len(),
+        | Change::MapItems { items: value, .. }
+        | Change::Child { spec: value }
+        | Change::Wait { spec: value, .. } => value.get().len(),
         Change::Retry { error, .. }
         | Change::Failure { error }
         | Change::ItemFailure { error }

@@ -8,6 +8,8 @@ use tasker_model::{
     nearest,
 };
 
+use crate::awaited;
+
 /// What a person reads of a failure's message; data belongs into its details.
 const ERROR_MESSAGE_BYTES: usize = 16 * 1024;
 /// How much of a backtrace is kept.
@@ -20,8 +22,6 @@ pub const NOT_A_DECISION: &str = "TSK_NOT_A_DECISION";
 pub const NOT_A_BATCH: &str = "TSK_NOT_A_BATCH";
 /// The code of a step that gave items to what is no map over it.
 pub const NOT_A_MAP: &str = "TSK_NOT_A_MAP";
-/// The code of an outcome that this version knows and does not run yet.
-pub const UNSUPPORTED_OUTCOME: &str = "TSK_UNSUPPORTED_OUTCOME";
 
 /// Turns an outcome into the change to settle; nothing where the handler settled the step itself.
 ///
@@ -66,15 +66,14 @@ fn change(
     }
     // What undoes a step neither divides its work nor chooses.
     let is_undo = claimed.step_name.is_some() && !is_item(claimed);
-    let unsupported = match outcome {
-        Outcome::Success { .. }
-            if step.fan.as_ref().is_some_and(|fan| fan.batch.is_some()) && claimed.step_name.is_none() =>
-        {
+    let is_range = step.fan.as_ref().is_some_and(|fan| fan.batch.is_some());
+    Some(match outcome {
+        Outcome::Success { .. } if is_range && claimed.step_name.is_none() => {
             let message = format!(
                 "step `{}` is a batch and is first called without a range: it must then return how many items there are, or its ranges",
                 step.name
             );
-            return Some(Change::Failure { error: StepFailure::permanent(message).code(NOT_A_BATCH) });
+            Change::Failure { error: StepFailure::permanent(message).code(NOT_A_BATCH) }
         }
         Outcome::Success { .. } if !step.routes.is_empty() && !is_undo => {
             let message = format!(
@@ -82,41 +81,39 @@ fn change(
                 step.name,
                 list(&step.routes)
             );
-            return Some(Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) });
+            Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) }
         }
         Outcome::Success { value, metadata } => {
             let metadata = (!metadata.is_empty()).then(|| Payload::from_value(&metadata));
-            return Some(match metadata.transpose() {
+            match metadata.transpose() {
                 Ok(metadata) => Change::Success { value, metadata },
                 Err(error) => rejected(&error.message),
-            });
+            }
         }
-        Outcome::Failure { error } => return Some(failed(error, step, claimed)),
+        Outcome::Failure { error } => failed(error, step, claimed),
         Outcome::Settled => return None,
         Outcome::Cancelled if is_cancel_requested => {
-            return Some(Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped on request") });
+            Change::Cancelled { error: StepFailure::new(ErrorKind::Cancelled, "stopped on request") }
         }
-        Outcome::Cancelled => {
-            return Some(Change::Release { reason: "the handler stopped without a result" });
-        }
+        Outcome::Cancelled => Change::Release { reason: "the handler stopped without a result" },
         Outcome::Checkpoint { cursor, items, accumulated } => {
-            let saved = Payload::from_value(&Checkpoint { cursor, items, accumulated });
-            return Some(match saved {
+            match Payload::from_value(&Checkpoint { cursor, items, accumulated }) {
                 Ok(saved) => Change::Checkpoint { saved },
                 Err(error) => rejected(&error.message),
-            });
+            }
         }
-        Outcome::Decision { steps, value } => return Some(decided(steps, value, revision, step)),
-        Outcome::Batches { items, cursors } => return Some(batches(items, cursors, step, claimed)),
-        Outcome::Map { step: map, items } => return Some(map_items(&map, &items, revision, step, claimed)),
-        Outcome::Child { .. } => "child",
-        Outcome::Wait { .. } => "wait",
-    };
-    Some(Change::Failure {
-        error: StepFailure::permanent(format!(
-            "the outcome `{unsupported}` is not supported by this version of Tasker; return a plain result"
-        ))
-        .code(UNSUPPORTED_OUTCOME),
+        Outcome::Decision { .. } if is_undo || is_item(claimed) => {
+            let name = claimed.step_name.as_deref().unwrap_or_default();
+            let message = format!("`{name}` returned a decision, but only a step of a definition has routes");
+            Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) }
+        }
+        Outcome::Decision { steps, value } => decided(steps, value, revision, step),
+        Outcome::Batches { items, cursors } => batches(items, cursors, step, claimed),
+        Outcome::Map { step: map, items } => map_items(&map, &items, revision, step, claimed),
+        Outcome::Child { workflow, input } => awaited::child(&workflow, &input, step, claimed),
+        Outcome::Wait { signal, until, timeout_ms, default } => {
+            awaited::wait(signal.as_deref(), until, timeout_ms, default.as_ref(), step, claimed)
+        }
     })
 }
 

@@ -108,6 +108,9 @@ impl Process {
                 self.pace.timer_in(*delay);
             }
         }
+        if let Change::Wait { due_in: Some(delay), .. } = &change {
+            self.pace.timer_in(*delay);
+        }
         self.outbox
             .push(Report {
                 settlement: Settlement { lease, change, duration: Some(duration) },

@@ -253,12 +253,12 @@ async fn a_result_that_could_not_be_stored_fails_its_step_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_of_a_later_version_is_refused_by_name() {
+async fn a_step_that_is_no_batch_cannot_divide_its_work() {
     let db = db().await;
     let worker = db.worker(ONE, slots(2), handler(|_| async { Outcome::Batches { items: 0, cursors: vec![] } })).await;
     let task = submit(&worker, "one", "{}").await;
     assert_eq!(db.ended(task).await, "failed");
-    assert_eq!(db.step_error(task, 0, "code").await, tasker_worker::UNSUPPORTED_OUTCOME);
+    assert_eq!(db.step_error(task, 0, "code").await, tasker_worker::NOT_A_BATCH);
     db.close(&worker).await;
 }
 

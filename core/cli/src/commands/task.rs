@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::tree::Tree;
 use super::{Context, submit, watch};
-use crate::args::{CancelArgs, ListArgs, SignalArgs, StateName, TaskCommand};
+use crate::args::{CancelArgs, CompensateArgs, ListArgs, SignalArgs, StateName, TaskCommand};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::input::{read_payload, read_tags};
@@ -46,6 +46,7 @@ pub(super) async fn run(context: &Context, command: TaskCommand) -> Outcome {
         }
         TaskCommand::Cancel(args) => cancel(context, args).await,
         TaskCommand::Signal(args) => signal(context, args).await,
+        TaskCommand::Compensate(args) => compensate(context, args).await,
         TaskCommand::Events(args) => {
             let (engine, task) = find(context, &args.task).await?;
             let events = all_events(&engine, task).await?;
@@ -137,6 +138,9 @@ fn row(task: &TaskRow) -> Vec<String> {
 /// The state for people: what it is on its way to, too.
 pub(super) fn state_of(task: &TaskRow) -> String {
     match task.ending {
+        Some(ending) if task.state == TaskState::Running && task.compensating => {
+            format!("being undone, ending as {ending}")
+        }
         Some(ending) if task.state == TaskState::Running => format!("ending as {ending}"),
         _ if task.paused => format!("{}, paused", task.state),
         _ => task.state.to_string(),
@@ -153,6 +157,7 @@ fn describe(context: &Context, detail: &TaskDetail) -> String {
     };
     fact("task", Some(task.task_id.to_string()));
     fact("state", Some(state_of(task)));
+    fact("child of", detail.parent.as_ref().map(|parent| format!("{}/{}", parent.task_id, parent.step)));
     fact("key", task.key.clone());
     fact(
         "revision",
@@ -273,6 +278,22 @@ async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
         CancelReply::Ending => {
             format!("task {task} is being cancelled: its running handlers have ten seconds to stop")
         }
+    });
+    Ok(())
+}
+
+pub(super) async fn compensate(context: &Context, args: CompensateArgs) -> Outcome {
+    let (engine, task) = find(context, &args.task).await?;
+    let reason = context.answer(args.reason, "--reason", &format!("Why should what task {task} did be undone?"))?;
+    let actor = args.actor.or_else(config::user).unwrap_or_else(|| "cli".to_owned());
+    let (state, ending) = match engine.compensate(task, &actor, &reason).await? {
+        CancelReply::Ended(state) => (state, false),
+        CancelReply::Ending => (TaskState::Running, true),
+    };
+    let value = json!({ "task_id": task, "state": state, "ending": ending });
+    context.output.show(&value, |_| match ending {
+        true => format!("what task {task} did is being undone; follow it with: tasker task watch {task}"),
+        false => format!("task {task} is {state}: no step of it was done that could be undone"),
     });
     Ok(())
 }

@@ -134,6 +134,7 @@ impl Tree {
             }
             StepDisplay::Done => {
                 words.extend(ran);
+                words.extend(step.child.as_ref().map(|child| format!("ran as {}", child.task_id)));
                 if step.attempt > 1 {
                     words.push(format!("({} attempts)", step.attempt));
                 }
@@ -211,7 +212,10 @@ fn held(step: &StepRow) -> String {
         Some("paused") => "paused".to_owned(),
         Some("limit") => "waits for its limit".to_owned(),
         Some("signal") => format!("waits for signal {}", step.signal.as_deref().unwrap_or_default()),
-        Some("child") => "waits for its child task".to_owned(),
+        Some("child") => match &step.child {
+            Some(child) => format!("runs as {} ({})", child.task_id, child.state),
+            None => "begins its child task".to_owned(),
+        },
         other => format!("held: {}", other.unwrap_or_default()),
     }
 }
@@ -219,8 +223,8 @@ fn held(step: &StepRow) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
-    use tasker_engine::queries::TaskRow;
-    use tasker_model::{Payload, StepState, TaskId, WorkflowRef};
+    use tasker_engine::queries::{ChildRow, TaskRow};
+    use tasker_model::{Payload, StepState, TaskId, TaskState, WorkflowRef};
 
     use super::*;
     use crate::args::Format;
@@ -242,6 +246,7 @@ pub(super) mod tests {
             due_at: None,
             held: None,
             signal: None,
+            child: None,
             skipped_as: None,
             run: 0,
             attempt: 1,
@@ -271,6 +276,7 @@ pub(super) mod tests {
                 workflow: WorkflowRef { namespace: "shop".to_owned(), name: "orders".to_owned() },
                 state: TaskState::Running,
                 ending: None,
+                compensating: false,
                 paused: false,
                 steps: total,
                 steps_done: 1,
@@ -286,6 +292,7 @@ pub(super) mod tests {
             },
             revision: String::new(),
             version: None,
+            parent: None,
             input: Payload::empty_object(),
             output: None,
             correlation_id: None,
@@ -337,6 +344,11 @@ pub(super) mod tests {
                 worker: Some("till-1".to_owned()),
                 ..step("reserve", StepDisplay::Running)
             },
+            StepRow {
+                held: Some("child".to_owned()),
+                child: Some(ChildRow { task_id: TaskId(uuid::Uuid::nil()), state: TaskState::Running }),
+                ..step("ship", StepDisplay::Held)
+            },
             StepRow { held: Some("no_handler".to_owned()), ..step("notify", StepDisplay::Held) },
             StepRow { attempt: 3, error: Some(error), ..step("mail", StepDisplay::Failed) },
             step("close", StepDisplay::Waiting),
@@ -348,6 +360,7 @@ shop.orders  █████░░░░░ 3/6  7.0 s  running  00000000-0000-0
 ├─ ✓ charge   2.1 s  (2 attempts)
 ├─ ↻ confirm  attempt 2/3 in 4.0 s  Net::ReadTimeout smtp
 ├─ ◐ reserve  running  4.0 s
+├─ ⏸ ship     runs as 00000000-0000-0000-0000-000000000000 (running)
 ├─ ⏸ notify   no worker has announced its handler orders.notify
 ├─ ✗ mail     failed, attempt 3/3  Net::ReadTimeout smtp
 └─ · close    waiting"

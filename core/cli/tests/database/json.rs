@@ -4,7 +4,7 @@ use crate::program::Program;
 use crate::worker::Worker;
 
 /// The commands that end by themselves, in an order in which each finds what it needs.
-const COMMANDS: [&[&str]; 38] = [
+const COMMANDS: [&[&str]; 43] = [
     &["version"],
     &["config", "show"],
     &["completions", "bash"],
@@ -40,6 +40,11 @@ const COMMANDS: [&[&str]; 38] = [
     &["subscription", "pause", "out"],
     &["subscription", "resume", "out"],
     &["subscription", "remove", "hook"],
+    &["workflow", "register", "undo.yaml"],
+    &["run", "default.booking", "--key", "u", "--set", "to=x"],
+    &["task", "compensate", "u", "--reason", "a test"],
+    &["run", "default.booking", "--key", "v", "--set", "to=x"],
+    &["compensate", "v", "--reason", "a test"],
     &["queue", "list"],
     &["worker", "list"],
     &["doctor"],
@@ -47,6 +52,9 @@ const COMMANDS: [&[&str]; 38] = [
 
 const APPROVAL: &str = "{name: approval, steps: {one: {wait: {signal: first}}, two: {after: [one], wait: {signal: second, timeout: 1h}}}, \
      events: {reviewed: {on: success, step: one}, all_done: {on: success}}}";
+
+const BOOKING: &str =
+    "{name: booking, steps: {book: {wait: {for: 1h}}, pay: {call: nobody, undo: nobody, after: [book]}}}";
 
 /// Those that say with their exit code that the task was cancelled, and what resets the rest.
 const ENDING: [&[&str]; 3] = [
@@ -62,6 +70,7 @@ const ELSEWHERE: [&str; 2] = ["dev", "db roles"];
 async fn every_command_writes_json() {
     let program = Program::with_orders().await;
     program.write("approval.yaml", APPROVAL);
+    program.write("undo.yaml", BOOKING);
     let engine = program.engine().await;
     let mut left = leaves(&program, &[]);
     for arguments in COMMANDS.iter().chain(&ENDING) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tasker_model::definition::Priority;
-use tasker_model::state::StepState;
+use tasker_model::state::{StepState, TaskState};
 use tasker_model::{ErrorKind, Payload, Result, TaskId};
 
 use super::display::{Signs, StepDisplay, display};
@@ -25,6 +25,8 @@ pub struct TaskDetail {
     pub revision: String,
     /// That revision's version, if it has one.
     pub version: Option<String>,
+    /// The step that it runs as, where it is a child.
+    pub parent: Option<ParentRow>,
     /// The input.
     pub input: Payload,
     /// The output, once it is complete and not over 4 MiB.
@@ -37,6 +39,24 @@ pub struct TaskDetail {
     pub steps: Vec<StepRow>,
     /// The engine's time when this was read: what `due_at` counts down from.
     pub read_at: DateTime<Utc>,
+}
+
+/// The task that a step runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildRow {
+    /// Its id.
+    pub task_id: TaskId,
+    /// Its state.
+    pub state: TaskState,
+}
+
+/// The step that a task runs as.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParentRow {
+    /// The step's task.
+    pub task_id: TaskId,
+    /// The step's name.
+    pub step: String,
 }
 
 /// One step of a task.
@@ -56,6 +76,8 @@ pub struct StepRow {
     pub held: Option<String>,
     /// The signal that it waits for, or that it waited for.
     pub signal: Option<String>,
+    /// The task that it runs, or ran, as its own.
+    pub child: Option<ChildRow>,
     /// Why it was skipped: `operator, blocked, decision`.
     pub skipped_as: Option<String>,
     /// Counts its runs: 0, more after a retry from here.
@@ -121,8 +143,12 @@ impl Engine {
             .await
             .map_err(|error| to_error(doing, error))?;
         let head = sqlx::query(self.statement(
-            "select r.hash, r.version, k.input::text as input, k.correlation_id, k.trace::text as trace, {schema}.now() as read_at \
-             from {schema}.task k join {schema}.revision r on r.revision_id = k.revision_id where k.task_id = $1",
+            "select r.hash, r.version, k.input::text as input, k.correlation_id, k.trace::text as trace, {schema}.now() as read_at, \
+             k.parent_task, coalesce(s.name, w.name) as parent_step \
+             from {schema}.task k join {schema}.revision r on r.revision_id = k.revision_id \
+             left join {schema}.task p on p.task_id = k.parent_task \
+             left join {schema}.step s on s.task_id = k.parent_task and s.idx = k.parent_idx \
+             left join {schema}.workflow_step w on w.revision_id = p.revision_id and w.idx = k.parent_idx where k.task_id = $1",
         ))
         .bind(task.0)
         .fetch_optional(self.on(&mut tx))
@@ -147,7 +173,10 @@ impl Engine {
         };
         let field = |error| to_error(doing, error);
         let read_at: DateTime<Utc> = head.try_get("read_at").map_err(field)?;
+        let parent: Option<uuid::Uuid> = head.try_get("parent_task").map_err(field)?;
+        let step: Option<String> = head.try_get("parent_step").map_err(field)?;
         Ok(TaskDetail {
+            parent: parent.map(|id| ParentRow { task_id: TaskId(id), step: step.unwrap_or_default() }),
             task: row,
             revision: head.try_get("hash").map_err(field)?,
             version: head.try_get("version").map_err(field)?,
@@ -209,6 +238,11 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
         Ok(state) => state,
         Err(error) => return Ok(Err(error)),
     };
+    let child: Option<uuid::Uuid> = row.try_get("child")?;
+    let child = match row.try_get::<Option<&str>, _>("child_state")?.map(str::parse).transpose() {
+        Ok(state) => child.zip(state).map(|(id, state)| ChildRow { task_id: TaskId(id), state }),
+        Err(error) => return Ok(Err(error)),
+    };
     let priority: i16 = row.try_get("priority")?;
     let held: Option<String> = row.try_get("held")?;
     let lease_started_at: Option<DateTime<Utc>> = row.try_get("lease_started_at")?;
@@ -231,6 +265,7 @@ fn raw(row: &PgRow) -> sqlx::Result<Result<Raw>> {
             due_at: row.try_get("due_at")?,
             held,
             signal: row.try_get("signal")?,
+            child,
             skipped_as: row.try_get("skipped_as")?,
             run: row.try_get("run")?,
             attempt: row.try_get("attempt")?,

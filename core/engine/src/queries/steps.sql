@@ -1,5 +1,5 @@
 -- A task's steps with what is known beside their rows: the hold, the timer, the worker that runs them, the last attempt's end.
--- Index: step_pkey, workflow_step_pkey, hold_pkey, timer_step, lease_view_pkey, event_task.
+-- Index: step_pkey, task_pkey, workflow_step_pkey, hold_pkey, timer_step, lease_view_pkey, event_task.
 with last as (
   select e.idx, max(e.at) as ended_at,
     (array_agg(e.at order by e.at desc, e.event_id desc) filter (where e.kind <> 'released'))[1] as at,
@@ -13,15 +13,16 @@ select s.idx, coalesce(s.name, d.name) as name, s.state::text as state, s.skippe
   case when not s.auto then s.result when {schema}.result_size(s.task_id, s.idx) <= 262144 then {schema}.step_result(s.task_id, s.idx) end::text as result,
   case when s.auto and s.item ? 'count' then (s.item->>'count')::int end as item_count, s.error::text as error, s.checkpoint::text as checkpoint, s.finished_at,
   d.max_attempts, d.timeout_ms, g.queue, g.queue_id, h.name as handler,
-  case when s.auto then s.item->>'signal' end as signal, o.reason as held, t.due_at, l.started_at as lease_started_at, lw.name as lease_worker,
+  case when s.auto or s.name is null then s.item->>'signal' end as signal, c.task_id as child, c.state::text as child_state, o.reason as held, t.due_at, l.started_at as lease_started_at, lw.name as lease_worker,
   last.at as last_at, last.duration_ms, ew.name as last_worker
 from {schema}.task k
 join {schema}.step s on s.task_id = k.task_id
-left join {schema}.workflow_step d on d.revision_id = k.revision_id and d.idx = s.idx
+left join {schema}.workflow_step d on d.revision_id = k.revision_id and d.idx = coalesce(s.origin, s.idx)
 left join {schema}.target g on g.target_id = s.target_id
 left join {schema}.handler h on h.handler_id = g.handler_id
 left join {schema}.hold o on o.task_id = s.task_id and o.idx = s.idx and o.gen = s.gen
 left join {schema}.timer t on t.task_id = s.task_id and t.idx = s.idx and t.gen = s.gen and t.kind in ('run', 'wait')
+left join {schema}.task c on c.task_id = case when s.auto or s.name is null then (s.item->>'task')::uuid end
 left join last on last.idx = s.idx
 -- What the last heartbeat said is old news where the attempt has ended since.
 left join lateral (

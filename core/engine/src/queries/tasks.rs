@@ -46,6 +46,8 @@ pub struct TaskRow {
     pub state: TaskState,
     /// The state in which it will end, where it is ending already.
     pub ending: Option<TaskState>,
+    /// Whether what it did is being undone, or was before it ended.
+    pub compensating: bool,
     /// Whether it is paused.
     pub paused: bool,
     /// How many steps it has.
@@ -73,7 +75,7 @@ pub struct TaskRow {
 }
 
 /// The columns of [`TaskRow`]. The steps are counted by the primary key, for the rows of one page only.
-const COLUMNS: &str = "k.task_id, w.namespace, w.name, k.state::text as state, k.ending::text as ending, k.paused, \
+const COLUMNS: &str = "k.task_id, w.namespace, w.name, k.state::text as state, k.ending::text as ending, k.compensating, k.paused, \
     s.steps, s.done, s.ended, k.key, k.tags::text as tags, k.priority, k.created_at, k.run_at, k.deadline, \
     k.finished_at, k.error::text as error";
 const COUNTS: &str = "cross join lateral (select count(*) as steps, count(*) filter (where c.state = 'done') as done, \
@@ -181,6 +183,7 @@ fn read(row: &PgRow) -> sqlx::Result<Result<TaskRow>> {
         workflow: WorkflowRef { namespace: row.try_get("namespace")?, name: row.try_get("name")? },
         state,
         ending,
+        compensating: row.try_get("compensating")?,
         paused: row.try_get("paused")?,
         steps: row.try_get("steps")?,
         steps_done: row.try_get("done")?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tasker_model::{Batch, Priority, Retry, Source, StepDefinition};
 
-use super::{Body, Call, Need, StepDef, StepFunction};
+use super::{Body, Call, IntoUndo, Need, StepDef, StepFunction, Undo};
 
 /// One step: a function and the settings it runs with.
 #[derive(Debug, Clone)]
@@ -15,6 +15,7 @@ pub struct Step {
     /// The handler's name; a closure has none of its own and takes `workflow.step`.
     pub(crate) handler: Option<String>,
     pub(crate) body: Body,
+    pub(crate) undo: Option<Undo>,
     settings: StepDefinition,
     with: BTreeMap<String, String>,
     problems: Vec<String>,
@@ -42,6 +43,7 @@ impl Step {
             name: name.to_owned(),
             handler,
             body,
+            undo: None,
             settings: StepDefinition::new(name, name),
             with: BTreeMap::new(),
             problems: Vec::new(),
@@ -73,6 +75,7 @@ impl Step {
         let mut definition = self.settings.clone();
         definition.name.clone_from(&self.name);
         definition.call = self.handler_name(workflow);
+        definition.undo = self.undo.as_ref().map(|undo| undo.handler_name(workflow));
         for (param, source) in &self.with {
             match source.parse::<Source>() {
                 Ok(source) => {
@@ -180,6 +183,23 @@ pub trait IntoStep<Mark>: Sized {
     /// Lets it divide its work into ranges that run side by side; it returns a [`Batched`](super::Batched).
     fn batch(self, batch: Batch) -> Step {
         self.change(|settings| settings.batch = Some(batch))
+    }
+
+    /// Says what undoes it, once it is done, where its task fails or is cancelled: `.undo(refund)`, or the name of a handler.
+    ///
+    /// ```
+    /// use tasker::prelude::*;
+    ///
+    /// #[tasker::step]
+    /// async fn charge(total: u64) -> String { format!("charge of {total}") }
+    /// #[tasker::step]
+    /// async fn refund(result: String, total: u64) { println!("{result} of {total} is given back") }
+    ///
+    /// let orders = Workflow::new("orders").step(charge.undo(refund));
+    /// assert_eq!(orders.revision().unwrap().steps[0].undo.as_deref(), Some("refund"));
+    /// ```
+    fn undo<M>(self, undo: impl IntoUndo<M>) -> Step {
+        undo.undo_of(self.into_step())
     }
 
     /// Binds a parameter: `.with("total", "validate_cart.total")`, `.with("email", "input.email")`.

@@ -104,19 +104,19 @@ impl<T> Settled<T> {
 /// Marks [`IntoOutcome`] for a plain value.
 #[derive(Debug)]
 pub enum Plain {}
-/// Marks [`IntoOutcome`] for [`Success`], [`Decision`] and [`Settled`].
+/// Marks [`IntoOutcome`] for [`Success`], [`Decision`], [`Settled`], [`RunChild`](super::RunChild) and [`WaitFor`](super::WaitFor).
 #[derive(Debug)]
 pub enum Stated {}
 /// Marks [`IntoOutcome`] for a `Result` of something that has the mark `M`.
 #[derive(Debug)]
 pub struct Fallible<M>(PhantomData<M>);
 
-/// What a step may return: a value that can be written as JSON, `()`, [`Success`], [`Decision`], [`Settled`], or a `Result`
-/// of one of these with an error that becomes a [`StepError`].
+/// What a step may return: a value that can be written as JSON, `()`, [`Success`], [`Decision`], [`Settled`],
+/// [`RunChild`](super::RunChild), [`WaitFor`](super::WaitFor), or a `Result` of one of these with an error that becomes a [`StepError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be what a step returns",
     label = "not a result that can be written as JSON",
-    note = "return a `serde::Serialize` value, `()`, `Success<T>`, `Decision<T>`, `Settled<T>`, or `Result<one of these, StepError>`"
+    note = "return a `serde::Serialize` value, `()`, `Success<T>`, `Decision<T>`, `Settled<T>`, `RunChild`, `WaitFor`, or `Result<one of these, StepError>`"
 )]
 pub trait IntoOutcome<Mark> {
     /// Makes the outcome.

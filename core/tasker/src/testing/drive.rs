@@ -23,7 +23,8 @@ const STRIDES: u32 = 9;
 
 pub(super) struct Drive<'k> {
     pub(super) engine: &'k Engine,
-    pub(super) revision: Arc<Revision>,
+    /// The workflow's own revision first, then those of its children.
+    pub(super) revisions: Vec<(i32, Arc<Revision>)>,
     pub(super) caller: Caller,
     pub(super) handlers: &'k TestHandlers,
     /// What every task is sent.
@@ -39,7 +40,7 @@ struct Hands {
 
 impl Drive<'_> {
     pub(super) async fn run(&self, connection: &mut PgConnection, submission: Submission) -> Result<TestRun> {
-        submission.check(&self.revision)?;
+        submission.check(&self.revisions[0].1)?;
         self.begin(connection).await?;
         let reply = self.engine.submit(connection, &[submission], Some("test"), Root::Anyone).await?;
         let task = reply.submitted.first().map(|submitted| submitted.task_id).ok_or_else(|| {
@@ -105,6 +106,17 @@ impl Drive<'_> {
         }
     }
 
+    fn revision(&self, claimed: &Claimed) -> Result<&Arc<Revision>> {
+        let found = self.revisions.iter().find(|(id, _)| *id == claimed.revision_id);
+        found.map(|(_, revision)| revision).ok_or_else(|| {
+            let message = format!(
+                "task {} is of a workflow that the test does not know; add it with `.with_workflow(&workflow)`",
+                claimed.lease.task_id
+            );
+            Error::new(ErrorKind::Invalid, message)
+        })
+    }
+
     async fn run_all(&self, shared: &SharedConnection, hands: &mut Hands) -> Result<()> {
         loop {
             if !hands.settlements.is_empty() {
@@ -116,10 +128,11 @@ impl Drive<'_> {
             let Some(claimed) = hands.claimed.pop_front() else {
                 return Ok(());
             };
-            let handler = self.handlers.of(revision_step(&self.revision, &claimed)?)?;
+            let revision = self.revision(&claimed)?;
+            let handler = self.handlers.of(revision_step(revision, &claimed)?, claimed.step_name.as_deref())?;
             let connection = Some(Arc::clone(shared));
             let started = tokio::time::Instant::now();
-            let change = run_claimed(self.engine, &self.revision, &claimed, &handler, connection).await?;
+            let change = run_claimed(self.engine, revision, &claimed, &handler, connection).await?;
             if let Some(change) = change {
                 let duration = Some(started.elapsed());
                 hands.settlements.push(Settlement { lease: claimed.lease, change, duration });
@@ -142,7 +155,8 @@ impl Drive<'_> {
     fn take(&self, reply: Reply, hands: &mut Hands) {
         hands.claimed.extend(reply.leased);
         hands.settlements.extend(reply.refused.into_iter().map(|refusal| {
-            let change: Change = refused(refusal.reason, &refusal.claimed, Some(&self.revision));
+            let change: Change =
+                refused(refusal.reason, &refusal.claimed, self.revision(&refusal.claimed).ok().map(Arc::as_ref));
             Settlement { lease: refusal.claimed.lease, change, duration: None }
         }));
     }
@@ -158,7 +172,7 @@ impl Drive<'_> {
     }
 
     fn stuck(&self, task: TaskId) -> Error {
-        let workflow = self.revision.definition.reference();
+        let workflow = self.revisions[0].1.definition.reference();
         Error::new(
             ErrorKind::Internal,
             format!(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt};
-use tasker_model::{Error, ErrorKind, Outcome, Result, RevisionStep};
+use tasker_model::{DynamicName, Error, ErrorKind, Outcome, Result, RevisionStep};
 use tasker_worker::{Handler, StepContext};
 
 use crate::step::{Body, States};
@@ -49,23 +49,25 @@ impl TestHandlers {
         failures.entry(step.to_owned()).or_default().push_back(failure);
     }
 
-    /// The handler of a step.
-    pub(super) fn of(&self, step: &RevisionStep) -> Result<Arc<dyn Handler>> {
-        let body = self.fakes.get(&step.name).or_else(|| self.real.get(&step.handler)).ok_or_else(|| {
-            if step.wait.is_some() {
-                let message = format!("step `{}` waits and calls no function; run the workflow to see it", step.name);
+    /// The handler of a step, or of a dynamic one of this name that belongs to it.
+    pub(super) fn of(&self, step: &RevisionStep, dynamic: Option<&str>) -> Result<Arc<dyn Handler>> {
+        let is_undo = dynamic.is_some_and(|name| DynamicName::of(name).undoes.is_some());
+        let name = if is_undo { format!("undo:{}", step.name) } else { step.name.clone() };
+        let handler = if is_undo { step.undo.as_deref().unwrap_or_default() } else { &step.handler };
+        let body = self.fakes.get(&name).or_else(|| self.real.get(handler)).ok_or_else(|| {
+            if !step.calls_handler() && !is_undo {
+                let message = format!("step `{name}` calls no function; run the workflow to see it");
                 return Error::new(ErrorKind::Invalid, message);
             }
             Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "step `{}` calls `{}`, which is no function of this program; give one with `override_step`",
-                    step.name, step.handler
+                    "step `{name}` calls `{handler}`, which is no function of this program; give one with `override_step`"
                 ),
             )
         })?;
         Ok(Arc::new(TestHandler {
-            step: step.name.clone(),
+            step: name,
             body: body.clone(),
             failures: Arc::clone(&self.failures),
             states: self.states.clone(),

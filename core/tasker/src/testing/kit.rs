@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tasker_engine::{Caller, Engine, NewWorker, Schema, Submission, clock, to_error};
 use tasker_model::limits::BATCH_OUTCOMES;
-use tasker_model::{Error, ErrorKind, Payload, Result, Revision, nearest};
+use tasker_model::{DynamicName, Error, ErrorKind, Payload, Result, Revision, nearest};
 use tokio::sync::OnceCell;
 
 use super::drive::Drive;
@@ -16,6 +16,14 @@ use super::handlers::TestHandlers;
 use super::{StepTest, TestRun};
 use crate::step::{Body, IntoStep, StepDef, StepFunction, StepNames};
 use crate::{StepError, Workflow};
+
+/// What is committed before the first run.
+#[derive(Debug, Clone)]
+struct Prepared {
+    /// The workflow's own revision first, then those of its children.
+    revisions: Vec<(i32, Arc<Revision>)>,
+    caller: Caller,
+}
 
 /// Runs one workflow, or one of its steps, under a test.
 #[derive(Debug, Clone)]
@@ -25,8 +33,10 @@ pub struct TestTasker {
     engine: Option<Engine>,
     skip: Vec<String>,
     signals: Vec<(String, Result<Payload, String>)>,
+    /// The workflows of its child tasks.
+    children: Vec<Result<Arc<Revision>, String>>,
     /// Who settles: made once, when the first run needs it.
-    caller: Arc<OnceCell<(i32, Caller)>>,
+    prepared: Arc<OnceCell<Prepared>>,
 }
 
 impl TestTasker {
@@ -42,13 +52,23 @@ impl TestTasker {
             engine: None,
             skip: Vec::new(),
             signals: Vec::new(),
-            caller: Arc::default(),
+            children: Vec::new(),
+            prepared: Arc::default(),
         }
     }
 
     /// Gives the steps a value, as [`Tasker::with_state`](crate::Tasker::with_state) does.
     pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.handlers.states.insert(state);
+        self
+    }
+
+    /// Adds a workflow that runs as a child of this one, with its steps' functions.
+    pub fn with_workflow(mut self, workflow: &Workflow) -> Self {
+        for (handler, step) in workflow.handlers() {
+            self.handlers.real.insert(handler, step.body.clone());
+        }
+        self.children.push(workflow.compile().map_err(|error| error.message));
         self
     }
 
@@ -59,11 +79,13 @@ impl TestTasker {
         self
     }
 
-    /// Puts another function in the place of a step's.
+    /// Puts another function in the place of a step's, or of what undoes it: `undo:NAME`.
     pub fn override_step<Mark>(mut self, step: &str, function: impl StepFunction<Mark>) -> Self {
         let revision = self.revision.clone().ok();
+        let name = DynamicName::of(step);
+        let found = revision.as_ref().and_then(|revision| revision.step_by_name(name.step));
         let handler =
-            revision.as_ref().and_then(|revision| revision.step_by_name(step)).map(|step| step.handler.as_str());
+            found.and_then(|step| if name.undoes.is_some() { step.undo.as_deref() } else { Some(&*step.handler) });
         self.handlers.replace(step, handler, Body::new(function));
         self
     }
@@ -95,7 +117,7 @@ impl TestTasker {
     /// The same, with a schema other than `tasker`.
     pub fn on_schema(mut self, pool: &PgPool, schema: Schema) -> Self {
         self.engine = Some(Engine::from_pool(pool.clone(), schema));
-        self.caller = Arc::default();
+        self.prepared = Arc::default();
         self
     }
 
@@ -126,14 +148,15 @@ impl TestTasker {
         let revision = self.revision()?;
         let input = Payload::from_value(&input)?;
         let engine = self.engine()?;
-        let (revision_id, caller) = self.caller.get_or_try_init(|| self.prepare(engine, &revision)).await?.clone();
+        let Prepared { revisions, caller } =
+            self.prepared.get_or_try_init(|| self.prepare(engine, &revision)).await?.clone();
         let payload = |(name, payload): &(String, Result<Payload, String>)| match payload {
             Ok(payload) => Ok((name.clone(), payload.clone())),
             Err(message) => Err(Error::new(ErrorKind::Invalid, format!("the payload of signal `{name}`: {message}"))),
         };
         let signals = self.signals.iter().map(payload).collect::<Result<_>>()?;
-        let drive = Drive { engine, revision, caller, handlers: &self.handlers, signals };
-        let submission = Submission { skip: self.skip.clone(), ..Submission::new(revision_id, input) };
+        let submission = Submission { skip: self.skip.clone(), ..Submission::new(revisions[0].0, input) };
+        let drive = Drive { engine, revisions, caller, handlers: &self.handlers, signals };
         drive.run(connection, submission).await
     }
 
@@ -161,9 +184,12 @@ impl TestTasker {
     }
 
     /// Commits what must be there before any transaction of a test: the schema, the mark, the revision, its queues.
-    async fn prepare(&self, engine: &Engine, revision: &Revision) -> Result<(i32, Caller)> {
+    async fn prepare(&self, engine: &Engine, revision: &Arc<Revision>) -> Result<Prepared> {
         for step in self.handlers.fakes.keys() {
-            step_of(revision, step)?;
+            let name = DynamicName::of(step).step;
+            if !self.children.iter().flatten().any(|child| child.step_by_name(name).is_some()) {
+                step_of(revision, name)?;
+            }
         }
         if !engine.installation().await.is_ok_and(|found| found.is_current()) {
             engine.migrate().await?;
@@ -171,7 +197,11 @@ impl TestTasker {
         let mut connection = engine.acquire().await?;
         clock::set_test_mode(&mut connection, engine.schema(), true).await?;
         drop(connection);
-        let revision_id = engine.register(revision).await?.revision_id;
+        let mut revisions = Vec::new();
+        for revision in std::iter::once(Ok(Arc::clone(revision))).chain(self.children.iter().cloned()) {
+            let revision = revision.map_err(|message| Error::new(ErrorKind::Invalid, message))?;
+            revisions.push((engine.register(&revision).await?.revision_id, revision));
+        }
         let worker = NewWorker {
             name: "test kit".to_owned(),
             kind: "rust".to_owned(),
@@ -182,12 +212,14 @@ impl TestTasker {
             lease: super::drive::LEASE,
         };
         let worker_id = engine.start_worker(&worker).await?;
-        let mut names: Vec<(String, String)> = revision
-            .steps
-            .iter()
-            .filter(|step| step.wait.is_none())
-            .map(|step| (revision.definition.namespace.clone(), step.handler.clone()))
-            .collect();
+        let handlers_of = |revision: &Revision| {
+            let namespace = revision.definition.namespace.clone();
+            let own = revision.steps.iter().filter(|step| step.calls_handler()).map(|step| step.handler.clone());
+            let undo = revision.steps.iter().filter_map(|step| step.undo.clone());
+            own.chain(undo).map(|handler| (namespace.clone(), handler)).collect::<Vec<_>>()
+        };
+        let mut names: Vec<(String, String)> =
+            revisions.iter().flat_map(|(_, revision)| handlers_of(revision)).collect();
         names.sort();
         names.dedup();
         let announced = engine.announce(worker_id, "rust", &names).await?;
@@ -206,7 +238,7 @@ impl TestTasker {
             lease: super::drive::LEASE,
             relaxed: false,
         };
-        Ok((revision_id, caller))
+        Ok(Prepared { revisions, caller })
     }
 }
 

@@ -65,7 +65,7 @@ impl<'k> StepTest<'k> {
     pub async fn run(self) -> Result<StepRun> {
         let revision = self.kit.revision()?;
         let step = step_of(&revision, &self.name)?;
-        let handler = self.kit.handlers.of(step)?;
+        let handler = self.kit.handlers.of(step, None)?;
         let claimed = self.claimed(&revision, step)?;
         let engine = self.kit.engine_or_none();
         let change = run_claimed(&engine, &revision, &claimed, &handler, None).await?;
@@ -180,6 +180,8 @@ impl StepRun {
             | Change::Ranges { .. }
             | Change::MapItems { .. }
             | Change::Checkpoint { .. }
+            | Change::Child { .. }
+            | Change::Wait { .. }
             | Change::Release { .. }
             | Change::Validated
             | Change::Paused => None,
