@@ -123,10 +123,11 @@ pub(super) async fn read(
             .await
             .map_err(|error| to_error(doing, error))?;
     let rows: Vec<StepColumns> = sqlx::query_as(engine.statement(
-        "select coalesce(s.name, w.name), w.is_sink, s.state::text, s.attempt, s.result::text, s.error::text,
+        "select coalesce(s.name, w.name), coalesce(w.is_sink, false), s.state::text, s.attempt,
+           case when s.auto then {schema}.step_result(s.task_id, s.idx) else s.result end::text, s.error::text,
            exists (select from {schema}.event e where e.task_id = s.task_id and e.idx = s.idx and e.kind in ('done', 'retry', 'failed'))
          from {schema}.step s join {schema}.task k on k.task_id = s.task_id
-         join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
+         left join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
          where s.task_id = $1 order by s.idx",
     ))
     .bind(task.0)
@@ -134,9 +135,10 @@ pub(super) async fn read(
     .await
     .map_err(|error| to_error(doing, error))?;
     let events: Vec<EventColumns> = sqlx::query_as(engine.statement(
-        "select e.kind, w.name, e.attempt, e.reason
+        "select e.kind, coalesce(s.name, w.name), e.attempt, e.reason
          from {schema}.event e join {schema}.task k on k.task_id = e.task_id
          left join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = e.idx
+         left join {schema}.step s on s.task_id = e.task_id and s.idx = e.idx
          where e.task_id = $1 order by e.event_id",
     ))
     .bind(task.0)
