@@ -124,9 +124,13 @@ impl StepContext {
             let message = format!("step `{step}` is neither a map nor a batch; its result is delivered whole");
             return Err(Error::new(ErrorKind::Invalid, message));
         };
+        let (task, from) = (inner.input.task.id, places.start);
+        let count = places.end.saturating_sub(from);
+        if let Some(lent) = &inner.connection {
+            return inner.engine.page_results(&mut *lent.lock().await, task, found.idx, from, count).await;
+        }
         let mut conn = inner.engine.acquire().await?;
-        let count = places.end.saturating_sub(places.start);
-        inner.engine.page_results(&mut conn, inner.input.task.id, found.idx, places.start, count).await
+        inner.engine.page_results(&mut conn, task, found.idx, from, count).await
     }
 
     /// Collects the arguments that the step's bindings name. Fails with `invalid` where a result lacks what a path names.

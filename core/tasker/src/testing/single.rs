@@ -21,6 +21,7 @@ pub struct StepTest<'k> {
     input: Result<Payload, String>,
     results: BTreeMap<String, Result<Payload, String>>,
     attempt: i32,
+    item: Option<Result<Payload, String>>,
 }
 
 /// How a step's attempt ended.
@@ -32,7 +33,14 @@ pub struct StepRun {
 
 impl<'k> StepTest<'k> {
     pub(super) fn new(kit: &'k TestTasker, name: &str) -> Self {
-        Self { kit, name: name.to_owned(), input: Ok(Payload::empty_object()), results: BTreeMap::new(), attempt: 1 }
+        Self {
+            kit,
+            name: name.to_owned(),
+            input: Ok(Payload::empty_object()),
+            results: BTreeMap::new(),
+            attempt: 1,
+            item: None,
+        }
     }
 
     /// Gives the task's input; `{}` unless said. It is not checked against the workflow's schema.
@@ -52,6 +60,12 @@ impl<'k> StepTest<'k> {
     /// The same by name.
     pub fn result(mut self, step: &str, result: impl Serialize) -> Self {
         self.results.insert(step.to_owned(), payload(&result));
+        self
+    }
+
+    /// Runs it for this item of a map, or this range of a batch. A batch without one is asked how its work divides.
+    pub fn item(mut self, item: impl Serialize) -> Self {
+        self.item = Some(payload(&item));
         self
     }
 
@@ -110,7 +124,7 @@ impl<'k> StepTest<'k> {
             attempt: self.attempt,
             revision_id: 0,
             handler_id: 0,
-            step_name: None,
+            step_name: self.item.as_ref().map(|_| format!("{}[0]", step.name)),
             created_at: DateTime::UNIX_EPOCH,
             deadline: None,
             input: read(&self.input)?,
@@ -118,7 +132,7 @@ impl<'k> StepTest<'k> {
             correlation_id: None,
             trace: None,
             results: Some(Payload::from_value(&results)?),
-            item: None,
+            item: self.item.as_ref().map(read).transpose()?,
             checkpoint: None,
             age: Duration::ZERO,
         })
