@@ -42,6 +42,10 @@ begin
     if v_function.name = any(v_read) or v_function.name in ('is_test_session', 'clock_offset') then
       execute format('grant execute on function %s to %I', v_function.signature, '{schema_text}_read');
     end if;
+    -- What the queries of tasks call.
+    if v_function.name in ('result_size', 'step_result') then
+      execute format('grant execute on function %s to %I, %I', v_function.signature, '{schema_text}_read', '{schema_text}_worker');
+    end if;
     if v_function.name in ('all_messages', 'check_invariants') then
       execute format('alter function %s security definer set search_path = pg_catalog, pg_temp', v_function.signature);
       execute format('grant execute on function %s to %I', v_function.signature, '{schema_text}_worker');
