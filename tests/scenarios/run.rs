@@ -14,7 +14,7 @@ use scenario::{Behaviour, Scenario, payload};
 use serde_json::Value;
 use tasker_engine::queries::{PublicationFilter, TaskDetail};
 use tasker_engine::{Engine, Submission};
-use tasker_model::{Outcome, Payload, StepFailure, TaskId};
+use tasker_model::{DynamicName, Outcome, Payload, Revision, StepFailure, TaskId};
 use tasker_worker::{Handler, Handlers, Options, StepContext, Worker};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,7 +27,10 @@ fn handler(scenarios: HashMap<String, Arc<Scenario>>) -> Arc<dyn Handler> {
         let scenario = Arc::clone(&scenarios[&task.workflow]);
         let mut runs = runs.lock().unwrap();
         // An item or range has the name of its step with its place.
-        let name = &ctx.input().step.name;
+        let step = &ctx.input().step.name;
+        // One of a child's has that one's name before it.
+        let child = task.workflow.strip_prefix(&scenario.name).and_then(|rest| rest.strip_prefix('_'));
+        let name = &child.map_or_else(|| step.clone(), |child| format!("{child}/{step}"));
         let run = runs.entry((task.id, name.clone())).or_default();
         let behaviour = scenario.behaviour(name, *run);
         *run += 1;
@@ -49,6 +52,10 @@ async fn act(ctx: &StepContext, behaviour: Option<Behaviour>) -> Outcome {
         }
         Some(Behaviour::ReturnItem(())) => {
             return Outcome::success(ctx.input().step.item.clone().unwrap_or_default());
+        }
+        Some(Behaviour::ReturnResult(())) => {
+            let undone = DynamicName::of(&ctx.input().step.name).undoes.unwrap();
+            return Outcome::success(ctx.input().results[undone].clone());
         }
         Some(Behaviour::Sleep(ms)) => {
             let stopped = tokio::time::timeout(Duration::from_millis(*ms), ctx.token().cancelled()).await;
@@ -85,6 +92,33 @@ impl Runner {
         }
     }
 
+    /// Waits until a task has ended; answers what is wrong if it does not.
+    async fn ended(&self, task: TaskId) -> Option<String> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        // A signal or a cancel may end it, of which the worker hears nothing.
+        while self.engine.task_end(task).await.unwrap().is_none() {
+            if tokio::time::Instant::now() > end {
+                return Some("it never ended".to_owned());
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(20), self.worker.finished(task)).await;
+        }
+        None
+    }
+
+    /// The task that a step runs, once it does.
+    async fn child(&self, task: TaskId, step: &str) -> TaskId {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let detail = self.detail(task).await;
+            let row = detail.steps.iter().find(|row| row.name == step).unwrap();
+            if let Some(child) = &row.child {
+                return child.task_id;
+            }
+            assert!(tokio::time::Instant::now() < end, "`{step}` never had a child");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Runs one to its end; answers what is not as it must be.
     async fn run(&self, scenario: &Scenario) -> Vec<String> {
         let revision = self.worker.revision_id(&scenario.name.parse().unwrap()).unwrap();
@@ -95,7 +129,11 @@ impl Runner {
             if let Some(condition) = &signal.when {
                 self.until(task, condition).await;
             }
-            let sent = self.engine.signal(task, &signal.send, &payload(&signal.payload), "scenario").await;
+            let to = match &signal.to {
+                Some(step) => self.child(task, step).await,
+                None => task,
+            };
+            let sent = self.engine.signal(to, &signal.send, &payload(&signal.payload), "scenario").await;
             let taken_by = sent.unwrap_or_else(|error| Some(error.kind.to_string()));
             compare(&mut wrong, &format!("signal {} taken by", signal.send), &signal.taken_by, &taken_by);
         }
@@ -103,14 +141,15 @@ impl Runner {
             self.until(task, condition).await;
             self.engine.cancel(task, "scenario", "as the scenario says").await.unwrap();
         }
-        let end = tokio::time::Instant::now() + PATIENCE;
-        // A signal or a cancel may end it, of which the worker hears nothing.
-        while self.engine.task_end(task).await.unwrap().is_none() {
-            if tokio::time::Instant::now() > end {
-                wrong.push("it never ended".to_owned());
-                break;
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(20), self.worker.finished(task)).await;
+        wrong.extend(self.ended(task).await);
+        if let Some(reason) = &scenario.compensate {
+            self.engine.compensate(task, "scenario", reason).await.unwrap();
+            wrong.extend(self.ended(task).await);
+        }
+        let children: Vec<TaskId> =
+            self.detail(task).await.steps.iter().filter_map(|step| Some(step.child.as_ref()?.task_id)).collect();
+        for child in children {
+            wrong.extend(self.ended(child).await);
         }
         self.check(scenario, task, &mut wrong).await;
         wrong
@@ -130,8 +169,13 @@ impl Runner {
             let found: Value = rows[name].result.as_ref().map(|result| result.to().unwrap()).unwrap_or_default();
             compare(wrong, &format!("the result of {name} is"), result, &found);
         }
+        for (name, state) in &expect.children {
+            let found = rows[name].child.as_ref().map(|child| child.state.to_string());
+            compare(wrong, &format!("the child of {name} is"), &Some(state.clone()), &found);
+        }
         for (name, error) in &expect.errors {
-            let found: Value = rows[name].error.as_ref().map(|error| error.to().unwrap()).unwrap_or_default();
+            let stored = if name == "task" { &detail.task.error } else { &rows[name].error };
+            let found: Value = stored.as_ref().map(|error| error.to().unwrap()).unwrap_or_default();
             let code = found.get("code").or_else(|| found.get("kind")).and_then(Value::as_str).unwrap_or_default();
             compare(wrong, &format!("the error of {name} is"), error, &code.to_owned());
         }
@@ -164,8 +208,15 @@ async fn every_scenario_ends_as_it_says() {
     assert!(!scenarios.is_empty(), "no scenario's name contains `{only}`");
     let scenarios: Vec<(String, Arc<Scenario>)> =
         scenarios.into_iter().map(|(name, scenario)| (name, Arc::new(scenario))).collect();
-    let by_workflow: HashMap<_, _> = scenarios.iter().map(|(_, s)| (s.name.clone(), Arc::clone(s))).collect();
-    assert_eq!(by_workflow.len(), scenarios.len(), "two scenarios have one name");
+    let revisions: Vec<(Arc<Revision>, Arc<Scenario>)> = scenarios
+        .iter()
+        .flat_map(|(_, scenario)| {
+            scenario.revisions().into_iter().map(|revision| (Arc::new(revision), Arc::clone(scenario)))
+        })
+        .collect();
+    let by_workflow: HashMap<_, _> =
+        revisions.iter().map(|(revision, scenario)| (revision.definition.name.clone(), Arc::clone(scenario))).collect();
+    assert_eq!(by_workflow.len(), revisions.len(), "two scenarios have one name");
     let database = tasker_testkit::database("tasker_scenarios", async |url| {
         let engine = Engine::connect(&tasker_engine::Options::new(url)).await.unwrap();
         engine.migrate().await.unwrap();
@@ -175,7 +226,7 @@ async fn every_scenario_ends_as_it_says() {
     let engine = Engine::connect(&tasker_engine::Options::new(database.engine_url())).await.unwrap();
     let mut handlers = Handlers::default();
     handlers.insert("default", "step", handler(by_workflow)).unwrap();
-    let revisions = scenarios.iter().map(|(_, scenario)| Arc::new(scenario.revision())).collect();
+    let revisions = revisions.into_iter().map(|(revision, _)| revision).collect();
     let options = Options { concurrency: 64, ..Options::default() };
     let worker = Worker::start(engine.clone(), revisions, handlers, options).await.unwrap();
     let runner = Arc::new(Runner { engine, worker });

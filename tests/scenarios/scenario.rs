@@ -20,6 +20,11 @@ pub(crate) struct Scenario {
     #[serde(default)]
     pub(crate) signals: Vec<Signal>,
     pub(crate) cancel_when: Option<String>,
+    /// Why its task is to be undone once it has ended.
+    pub(crate) compensate: Option<String>,
+    /// More workflows, called `<scenario>_<name>`: those of its child tasks.
+    #[serde(default)]
+    pub(crate) children: BTreeMap<String, Value>,
     #[serde(default)]
     pub(crate) steps: BTreeMap<String, Vec<Behaviour>>,
     pub(crate) expect: Expect,
@@ -35,6 +40,8 @@ pub(crate) struct Signal {
     pub(crate) when: Option<String>,
     /// The step that must take it; none: it is kept.
     pub(crate) taken_by: Option<String>,
+    /// The step whose child it is for; none: the task itself.
+    pub(crate) to: Option<String>,
 }
 
 /// What one attempt does.
@@ -65,6 +72,12 @@ pub(crate) enum Behaviour {
     DivideInto(Vec<Value>),
     /// Succeeds with its item.
     ReturnItem(()),
+    /// Succeeds with the result of the step that it undoes.
+    ReturnResult(()),
+    /// Goes on as a task of that child workflow.
+    Run { child: String, input: Value },
+    /// Waits for a signal, for so many milliseconds at most.
+    WaitFor { signal: Option<String>, ms: Option<u64>, default: Option<Value> },
 }
 
 /// The end of the task and of its steps.
@@ -78,7 +91,10 @@ pub(crate) struct Expect {
     pub(crate) attempts: BTreeMap<String, i32>,
     #[serde(default)]
     pub(crate) results: BTreeMap<String, Value>,
-    /// By step: its error's code, else its kind.
+    /// By step: the state of its child.
+    #[serde(default)]
+    pub(crate) children: BTreeMap<String, String>,
+    /// By step, or `task`: its error's code, else its kind.
     #[serde(default)]
     pub(crate) errors: BTreeMap<String, String>,
     /// By step, or `task`: its events, in order.
@@ -115,13 +131,30 @@ impl Scenario {
         all
     }
 
-    /// Compiles its workflow, which is called as the scenario is.
-    pub(crate) fn revision(&self) -> Revision {
-        let mut workflow = self.workflow.clone();
-        workflow["name"] = self.name.clone().into();
-        let definition: Definition =
-            serde_json::from_value(workflow).unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        Revision::compile(definition).unwrap_or_else(|problems| panic!("{}: {problems:?}", self.name))
+    /// Compiles its workflow, which is called as the scenario is, and those of its children.
+    pub(crate) fn revisions(&self) -> Vec<Revision> {
+        let own = (self.name.clone(), &self.workflow);
+        let children = self.children.iter().map(|(name, workflow)| (self.child_name(name), workflow));
+        std::iter::once(own).chain(children).map(|(name, workflow)| self.compile(&name, workflow)).collect()
+    }
+
+    /// The full name of a child's workflow; a name that is none of them is left as it is.
+    pub(crate) fn child_name(&self, name: &str) -> String {
+        if self.children.contains_key(name) { format!("{}_{name}", self.name) } else { name.to_owned() }
+    }
+
+    fn compile(&self, name: &str, workflow: &Value) -> Revision {
+        let mut workflow = workflow.clone();
+        workflow["name"] = name.into();
+        for step in workflow["steps"].as_object_mut().into_iter().flatten().map(|(_, step)| step) {
+            if let Some(child) = step["child"].as_str().map(|child| self.child_name(child)) {
+                step["child"] = child.into();
+            } else if let Some(step) = step.as_object_mut() {
+                step.remove("child");
+            }
+        }
+        let definition: Definition = serde_json::from_value(workflow).unwrap_or_else(|error| panic!("{name}: {error}"));
+        Revision::compile(definition).unwrap_or_else(|problems| panic!("{name}: {problems:?}"))
     }
 
     /// What an attempt of a step does: the last behaviour holds for all that follow. Nothing where the scenario says nothing.
@@ -129,7 +162,11 @@ impl Scenario {
         let of_items =
             || self.steps.get(&format!("{}[]", DynamicName::of(step).step)).filter(|_| DynamicName::of(step).is_item());
         let all = self.steps.get(step).or_else(of_items)?;
-        all.get(run).or_else(|| all.last()).cloned()
+        let behaviour = all.get(run).or_else(|| all.last()).cloned();
+        behaviour.map(|behaviour| match behaviour {
+            Behaviour::Run { child, input } => Behaviour::Run { child: self.child_name(&child), input },
+            other => other,
+        })
     }
 }
 
@@ -150,7 +187,13 @@ impl Behaviour {
             Self::DivideInto(cursors) => {
                 Outcome::Batches { items: cursors.len() as u64, cursors: cursors.iter().map(payload).collect() }
             }
-            Self::ReturnCursor(()) | Self::ReturnItem(()) | Self::Sleep(_) => Outcome::success(Payload::null()),
+            Self::Run { child, input } => Outcome::Child { workflow: child.parse().unwrap(), input: payload(&input) },
+            Self::WaitFor { signal, ms, default } => {
+                Outcome::Wait { signal, until: None, timeout_ms: ms, default: default.as_ref().map(payload) }
+            }
+            Self::ReturnCursor(()) | Self::ReturnItem(()) | Self::ReturnResult(()) | Self::Sleep(_) => {
+                Outcome::success(Payload::null())
+            }
         }
     }
 }

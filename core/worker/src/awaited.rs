@@ -42,7 +42,7 @@ pub(crate) fn wait(
     }
     let longest = u64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(u64::MAX);
     let problem = match (signal, until) {
-        (None, None) => Some("waits for nothing; name a signal or a time".to_owned()),
+        (None, None) if timeout_ms.is_none() => Some("waits for nothing; name a signal or a time".to_owned()),
         (Some(name), _) if !is_name(name) => Some(format!(
             "waits for a signal of an impossible name; a name has letters, digits and `_` and begins with a letter: {:?}",
             name.chars().take(100).collect::<String>()

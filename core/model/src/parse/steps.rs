@@ -124,7 +124,8 @@ impl Reader {
             Err(_) => {
                 let problem = Diagnostic::error(Code::BadChild, at, format!("`{text}` is no workflow's name"));
                 self.report(node.place, problem.help("write `child: shipments`, or `child: warehouse.shipments`"));
-                None
+                // Some name, so that the step is not also told that it calls nothing.
+                "unreadable".parse().ok()
             }
         }
     }
