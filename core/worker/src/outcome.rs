@@ -108,7 +108,7 @@ fn change(
             Change::Failure { error: StepFailure::permanent(message).code(NOT_A_DECISION) }
         }
         Outcome::Decision { steps, value } => decided(steps, value, revision, step),
-        Outcome::Batches { items, cursors } => batches(items, cursors, step, claimed),
+        Outcome::Batches { items, cursors } => batches(items, &cursors, step, claimed),
         Outcome::Map { step: map, items } => map_items(&map, &items, revision, step, claimed),
         Outcome::Child { workflow, input } => awaited::child(&workflow, &input, step, claimed),
         Outcome::Wait { signal, until, timeout_ms, default } => {
@@ -118,7 +118,7 @@ fn change(
 }
 
 /// The ranges of a batch: its own, or those that its size makes.
-fn batches(items: u64, cursors: Vec<Payload>, step: &RevisionStep, claimed: &Claimed) -> Change {
+fn batches(items: u64, cursors: &[Payload], step: &RevisionStep, claimed: &Claimed) -> Change {
     let refuse = |message: String| Change::Failure { error: StepFailure::permanent(message).code(NOT_A_BATCH) };
     let Some(batch) = step.fan.as_ref().and_then(|fan| fan.batch.as_ref()).filter(|_| claimed.step_name.is_none())
     else {

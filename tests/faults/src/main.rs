@@ -32,7 +32,11 @@ async fn work() -> tasker::Result<()> {
         .await?;
     let pool = tasker.pool().clone();
     let told = pool.clone();
-    let tasker = tasker.workflow(storm()).workflow(aside()).with_state(pool).on("*", "teller", move |event| teller(told.clone(), event));
+    let tasker = tasker
+        .workflow(storm())
+        .workflow(aside())
+        .with_state(pool)
+        .on("*", "teller", move |event| teller(told.clone(), event));
     let worker = tasker.start().await?;
     stop::say("ready");
     tokio::select! {

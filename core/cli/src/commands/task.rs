@@ -291,9 +291,12 @@ pub(super) async fn compensate(context: &Context, args: CompensateArgs) -> Outco
         CancelReply::Ending => (TaskState::Running, true),
     };
     let value = json!({ "task_id": task, "state": state, "ending": ending });
-    context.output.show(&value, |_| match ending {
-        true => format!("what task {task} did is being undone; follow it with: tasker task watch {task}"),
-        false => format!("task {task} is {state}: no step of it was done that could be undone"),
+    context.output.show(&value, |_| {
+        if ending {
+            format!("what task {task} did is being undone; follow it with: tasker task watch {task}")
+        } else {
+            format!("task {task} is {state}: no step of it was done that could be undone")
+        }
     });
     Ok(())
 }

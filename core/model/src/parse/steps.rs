@@ -119,27 +119,23 @@ impl Reader {
 
     fn child(&mut self, node: &Node, at: &str) -> Option<WorkflowRef> {
         let text = self.text(node, at, "a workflow's name")?;
-        match text.parse() {
-            Ok(child) => Some(child),
-            Err(_) => {
-                let problem = Diagnostic::error(Code::BadChild, at, format!("`{text}` is no workflow's name"));
-                self.report(node.place, problem.help("write `child: shipments`, or `child: warehouse.shipments`"));
-                // Some name, so that the step is not also told that it calls nothing.
-                "unreadable".parse().ok()
-            }
+        if let Ok(child) = text.parse() {
+            return Some(child);
         }
+        let problem = Diagnostic::error(Code::BadChild, at, format!("`{text}` is no workflow's name"));
+        self.report(node.place, problem.help("write `child: shipments`, or `child: warehouse.shipments`"));
+        // Some name, so that the step is not also told that it calls nothing.
+        "unreadable".parse().ok()
     }
 
     fn list(&mut self, node: &Node, at: &str) -> Option<Source> {
         let text = self.text(node, at, "where the list is")?;
-        match text.parse() {
-            Ok(source) => Some(source),
-            Err(_) => {
-                let problem = Diagnostic::error(Code::BadSource, at, format!("`{text}` names no list"));
-                self.report(node.place, problem.help("write `map: validate.items` or `map: input.lines`"));
-                None
-            }
+        if let Ok(source) = text.parse() {
+            return Some(source);
         }
+        let problem = Diagnostic::error(Code::BadSource, at, format!("`{text}` names no list"));
+        self.report(node.place, problem.help("write `map: validate.items` or `map: input.lines`"));
+        None
     }
 
     fn batch(&mut self, node: &Node, batch_at: &str) -> Batch {
