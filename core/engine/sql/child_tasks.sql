@@ -29,7 +29,7 @@ declare
 begin
   foreach v_part in array p_path loop
     exit when jsonb_typeof(v_value) is not distinct from 'null';
-    v_value := v_value -> v_part;
+    v_value := v_value #> array[v_part];
   end loop;
   return v_value;
 end $$;
@@ -86,7 +86,7 @@ begin
     from {schema}.hold h
     join {schema}.step s on s.task_id = h.task_id and s.idx = h.idx and s.gen = h.gen and s.state = 'ready'
     join {schema}.task k on k.task_id = s.task_id
-    join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
+    join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = coalesce(s.origin, s.idx)
     where h.task_id = p_task and h.reason = 'child' and not coalesce(s.item ? 'task', false)
     order by s.idx
   loop
@@ -173,7 +173,7 @@ begin
     from {schema}.hold h
     join {schema}.step s on s.task_id = h.task_id and s.idx = h.idx and s.gen = h.gen and s.state = 'ready'
     join {schema}.task k on k.task_id = s.task_id
-    join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = s.idx
+    join {schema}.workflow_step w on w.revision_id = k.revision_id and w.idx = coalesce(s.origin, s.idx)
     join {schema}.task c on c.task_id = (s.item->>'task')::uuid and c.parent_gen = s.gen and c.finished_at is not null
     join {schema}.workflow f on f.workflow_id = c.workflow_id
     where h.task_id = p_task and h.reason = 'child'

@@ -8,4 +8,4 @@ pub mod stop;
 mod workflow;
 
 pub use config::slots;
-pub use workflow::{EFFECTS, Order, STEPS, TABLES, storm, teller};
+pub use workflow::{EFFECTS, Order, STEPS, TABLES, aside, storm, teller};

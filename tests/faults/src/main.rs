@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tasker::{Schema, Tasker};
-use tasker_faults::{slots, stop, storm, teller};
+use tasker_faults::{aside, slots, stop, storm, teller};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -32,7 +32,11 @@ async fn work() -> tasker::Result<()> {
         .await?;
     let pool = tasker.pool().clone();
     let told = pool.clone();
-    let tasker = tasker.workflow(storm()).with_state(pool).on("*", "teller", move |event| teller(told.clone(), event));
+    let tasker = tasker
+        .workflow(storm())
+        .workflow(aside())
+        .with_state(pool)
+        .on("*", "teller", move |event| teller(told.clone(), event));
     let worker = tasker.start().await?;
     stop::say("ready");
     tokio::select! {

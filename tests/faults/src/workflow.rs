@@ -1,5 +1,6 @@
 //! One workflow with the kinds of steps that a fault can meet: plain, with an effect, slow, failing, joining, one that decides, one that
-//! saves where it is, one that waits, one that divides its work, and one that runs for each item of a list.
+//! saves where it is, one that waits, one that divides its work, one
+//! that runs for each item of a list, one that is a task of its own, and one that is undone where the task fails.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::PgPool;
 use tasker::prelude::*;
-use tasker::{Backoff, Batch, Batched, Event, Item, Published, Range, Settled, Wait};
+use tasker::{Backoff, Batch, Batched, Child, Event, Item, Published, Range, Settled, Wait};
 
 use crate::stop;
 
@@ -19,14 +20,15 @@ pub const TABLES: &str = "create table effect (key text not null); create index 
 /// How many ranges the loading step divides its work into; the packing step runs for the result of each.
 const RANGES: i64 = 3;
 
-/// How many steps of a task run, the ranges and items among them.
-pub const STEPS: i64 = 9 + 2 * RANGES;
+/// How many steps of a task and its child run, the ranges and items among them.
+pub const STEPS: i64 = 10 + 2 * RANGES;
 
 /// How many items the importing step has.
 const ITEMS: u32 = 5;
 
-/// How many effects a task has: three steps have one, the importing step one an item, the packing step one for each run.
-pub const EFFECTS: i64 = 3 + ITEMS as i64 + RANGES;
+/// How many effects a task has: three steps have one, the importing step one an item, the packing step one for each run,
+/// its child one.
+pub const EFFECTS: i64 = 4 + ITEMS as i64 + RANGES;
 
 /// What a task is given.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -60,21 +62,28 @@ pub fn storm() -> Workflow {
     Workflow::new("storm")
         .input::<Order>()
         .step(receive.retry(patient).timeout(limit))
-        .step(charge.retry(patient).timeout(limit))
+        .step(charge.undo(give_back).retry(patient).timeout(limit))
         .step(ship.retry(patient).timeout(limit))
         .step(notify.retry(patient).timeout(limit))
         .step(import.retry(patient).timeout(limit))
         .step(load.batch(Batch::of_size(2).parallel(2)).retry(patient).timeout(limit))
         .step(pack.map("load.results").max_in_flight(2).retry(patient).timeout(limit))
+        .child("aside", Child::workflow("aside").after(Receive))
         .step(choose.routes((Walk, Fly)).retry(patient).timeout(limit))
         .wait("pause", Wait::time(Duration::from_millis(20)).after("choose"))
         .step(walk.after((Choose, "pause")).retry(patient).timeout(limit))
         .step(fly.after(Choose).retry(patient).timeout(limit))
-        .step(close.after((Walk, Fly, Pack)).retry(patient).timeout(limit))
+        .step(close.after((Walk, Fly, Pack, "aside")).retry(patient).timeout(limit))
         .event("received", Event::success_of(Receive))
         .event("paid", Event::success_of(Charge))
         .event("retried", Event::retry_of(Notify))
         .event("ended", Event::success())
+}
+
+/// Makes the workflow that one of its steps runs.
+pub fn aside() -> Workflow {
+    let patient = Retry { max_attempts: 1000, backoff: Backoff::Linear, base_ms: 50, cap_ms: 500, jitter: true };
+    Workflow::new("aside").step(help.retry(patient).timeout(Duration::from_secs(10)))
 }
 
 /// Takes every event: keeps its id, and may stop before it says that it has it.
@@ -95,6 +104,22 @@ async fn receive(State(pool): State<PgPool>, ctx: Ctx) -> Result<Received, StepE
 #[tasker::step]
 async fn charge(_received: Dep<Receive>, State(pool): State<PgPool>, ctx: Ctx) -> Result<Settled<u32>, StepError> {
     count(&pool, &ctx).await?;
+    act(&ctx).await
+}
+
+/// Undoes the charge, with an effect of its own.
+#[tasker::step]
+async fn give_back(result: u32, ctx: Ctx) -> Result<Settled<u32>, StepError> {
+    stop::at("undoing").await;
+    assert_eq!(result, 1, "what the charge gave");
+    act(&ctx).await
+}
+
+/// The step of the child.
+#[tasker::step]
+async fn help(State(pool): State<PgPool>, ctx: Ctx) -> Result<Settled<u32>, StepError> {
+    count(&pool, &ctx).await?;
+    stop::at("in_child").await;
     act(&ctx).await
 }
 

@@ -161,7 +161,7 @@ impl Tree {
 }
 
 /// The steps that are drawn: of the items of a map and the ranges of a batch only those that somebody should look at, and few of them.
-fn shown(detail: &TaskDetail) -> Vec<&StepRow> {
+pub(super) fn shown(detail: &TaskDetail) -> Vec<&StepRow> {
     const ITEMS: usize = 5;
     let mut shown: Vec<&StepRow> = detail.steps.iter().filter(|step| !DynamicName::of(&step.name).is_item()).collect();
     for map in detail.steps.iter().filter(|step| step.item_count.is_some()) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::task::{ended, timed_out};
-use super::tree::Tree;
+use super::tree::{Tree, shown};
 use crate::args::Format;
 use crate::failure::Outcome;
 use crate::output::line;
@@ -84,8 +84,9 @@ fn picture(tree: Tree, detail: &TaskDetail, room: usize) -> Vec<String> {
     let moves = |display: StepDisplay| {
         !matches!(display, StepDisplay::Waiting | StepDisplay::Done | StepDisplay::Skipped | StepDisplay::Cancelled)
     };
+    let shown = shown(detail);
     let mut order: Vec<usize> = (0..steps.len()).collect();
-    order.sort_by_key(|&at| !moves(detail.steps[at].display));
+    order.sort_by_key(|&at| !moves(shown[at].display));
     order.truncate(room.saturating_sub(2));
     order.sort_unstable();
     let hidden = steps.len() - order.len();

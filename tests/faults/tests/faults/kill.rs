@@ -57,6 +57,25 @@ async fn a_worker_killed_inside_a_range() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_inside_a_child_task() {
+    kill_at("in_child").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_killed_while_it_undoes_a_step() {
+    for _ in 0..rounds() {
+        let mut world = World::new().await;
+        let mut victim = world.worker_stopping_at("undoing").await;
+        world.submit(5, Order { slow_ms: 200, is_doomed: true, ..Order::default() }).await;
+        victim.says("at undoing").await;
+        let _heir = world.worker().await;
+        victim.kill().await;
+        world.wait_for_all().await;
+        world.hold_failures("kill -9 while a step is undone").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_between_the_handler_and_its_settlement() {
     kill_at("returned").await;
 }

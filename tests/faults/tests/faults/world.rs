@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tasker::{Schema, TaskId, Tasker};
-use tasker_faults::{EFFECTS, Order, STEPS, TABLES, storm};
+use tasker_faults::{EFFECTS, Order, STEPS, TABLES, aside, storm};
 use tasker_testkit::TestDatabase;
 use tokio::time::{Instant, sleep};
 
@@ -38,7 +38,7 @@ async fn connect(url: &str) -> Tasker {
     let builder = Tasker::builder().database_url(url).schema(Schema::default().with_wait_points());
     let tasker = builder.connect().await.unwrap();
     let pool = tasker.pool().clone();
-    tasker.workflow(storm()).with_state(pool)
+    tasker.workflow(storm()).workflow(aside()).with_state(pool)
 }
 
 impl World {
@@ -142,7 +142,7 @@ impl World {
                 .unwrap()
                 .into_iter()
                 .collect();
-        assert_eq!(states, BTreeMap::from([("complete".to_owned(), tasks)]), "{fault}");
+        assert_eq!(states, BTreeMap::from([("complete".to_owned(), tasks * 2)]), "{fault}");
         self.hold_invariants(fault).await;
         let effects = self.number("select count(*) from effect").await;
         let twice = self.number("select count(*) from (select from effect group by key having count(*) > 1) x").await;
@@ -181,6 +181,11 @@ impl World {
         self.hold_invariants(fault).await;
         let twice = self.number("select count(*) from (select from effect group by key having count(*) > 1) x").await;
         assert_eq!(twice, 0, "{fault}: effects that are there twice");
+        let charged = self.number("select count(*) from effect where key like '%/charge'").await;
+        let given_back = self.number("select count(*) from effect where key like '%/undo:charge'").await;
+        assert_eq!(given_back, charged, "{fault}: charges that were undone");
+        let open = self.number("select count(*) from tasker.task where finished_at is null").await;
+        assert_eq!(open, 0, "{fault}: tasks that are not at their end");
     }
 
     /// Holds the engine's invariants, and that no deadlock was needed.
