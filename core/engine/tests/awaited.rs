@@ -2,12 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod support;
 
-use std::time::Duration;
-
 use support::*;
-use tasker_engine::{Change, Claimed, Settlement, Submission, pgmq};
-use tasker_model::limits::CHILD_DEPTH;
-use tasker_model::{ErrorKind, Payload, Priority, TaskId};
+use tasker_engine::{Change, Claimed, Settlement, pgmq};
+use tasker_model::{ErrorKind, Payload, TaskId};
 
 const KID: &str = "{name: kid, steps: {a: {call: h}, b: {call: h, after: [a]}}}";
 
@@ -31,11 +28,6 @@ impl Db {
             .fetch_one(&self.pool)
             .await
             .unwrap()
-    }
-
-    async fn step_error(&self, task: TaskId) -> String {
-        self.text("select coalesce(error->>'code', error->>'kind') || ': ' || (error->>'message') from tasker.step where task_id = $1 and state = 'failed' order by idx limit 1", task)
-            .await
     }
 
     /// Lets the waits of all tasks come due.
