@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use support::*;
-use tasker_engine::{Change, Claimed, Settlement, Submission, pgmq};
+use tasker_engine::{Change, Claimed, Submission, pgmq};
 use tasker_model::limits::CHILD_DEPTH;
-use tasker_model::{ErrorKind, Payload, Priority, TaskId};
+use tasker_model::{Payload, Priority, TaskId};
 
 const PARENT: &str = "{name: parent, input: {type: object, properties: {n: {type: integer}}}, steps: {first: {call: h}, ship: {child: default.kid, with: {order: first.order, n: input.n}}, last: {call: h, with: {shipped: ship}}}}";
 const KID: &str = "{name: kid, steps: {a: {call: h}, b: {call: h, after: [a]}}}";
@@ -121,16 +121,19 @@ async fn several_sinks_give_an_object_and_a_skipped_only_sink_null() {
     loop {
         let reply = hand.claim(10).await;
         let back: Vec<_> = reply.refused.iter().map(|r| outcome(&r.claimed.lease, Change::Validated)).collect();
-        let ended = reply.leased.iter().map(|c| match c.lease.task_id == two {
-            true => done(&c.lease, &c.lease.idx.to_string()),
-            false => outcome(
-                &c.lease,
-                Change::Decision {
-                    value: Payload::null(),
-                    routes: vec![],
-                    unchosen: vec![none.step_by_name("end").unwrap().idx],
-                },
-            ),
+        let ended = reply.leased.iter().map(|c| {
+            if c.lease.task_id == two {
+                done(&c.lease, &c.lease.idx.to_string())
+            } else {
+                outcome(
+                    &c.lease,
+                    Change::Decision {
+                        value: Payload::null(),
+                        routes: vec![],
+                        unchosen: vec![none.step_by_name("end").unwrap().idx],
+                    },
+                )
+            }
         });
         let all: Vec<_> = back.into_iter().chain(ended).collect();
         if all.is_empty() {
