@@ -356,7 +356,7 @@ pub(super) mod tests {
         assert_eq!(
             plain().draw(&detail(steps)),
             "\
-shop.orders  █████░░░░░ 3/6  7.0 s  running  00000000-0000-0000-0000-000000000007  key=order:4711
+shop.orders  ████░░░░░░ 3/7  7.0 s  running  00000000-0000-0000-0000-000000000007  key=order:4711
 ├─ ✓ charge   2.1 s  (2 attempts)
 ├─ ↻ confirm  attempt 2/3 in 4.0 s  Net::ReadTimeout smtp
 ├─ ◐ reserve  running  4.0 s
