@@ -1,12 +1,12 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test scenarios bench demo lint fmt
+.PHONY: help setup build test scenarios bench demo demo-import demo-approvals lint fmt
 
 # Started by itself, not by `cargo run`: what that sets for its child would have cargo build half of the dependencies again.
 WITH_SERVICES = "$(or $(CARGO_TARGET_DIR),target)/debug/with-services"
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing, and nothing else
 	@scripts/setup.sh
@@ -36,6 +36,12 @@ test-containers: setup ## Run the suites on a PostgreSQL in a container, where D
 
 demo: setup ## Run 200 orders through a workflow and show what happened
 	@scripts/demo.sh
+
+demo-import: setup ## Import 50,000 rows, kill the worker half-way, go on, and count every row once
+	@scripts/demo-import.sh
+
+demo-approvals: setup ## Refunds that wait for a person: approved, refused, forgotten, and one that is undone
+	@scripts/demo-approvals.sh
 
 lint: setup ## Check format and lints
 	cargo fmt --all --check

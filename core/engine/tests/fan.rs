@@ -129,8 +129,7 @@ async fn a_map_over_the_input_begins_at_once_and_keeps_the_delay() {
     db.internal().await;
     assert_eq!(db.task_state(task).await, "complete");
     let mut later = tasker_engine::Submission::new(revision, Payload::parse(r#"{"lines": [1]}"#).unwrap());
-    let now = tasker_engine::clock::now(&mut db.engine.open().await.unwrap(), db.engine.schema()).await.unwrap();
-    later.run_at = Some(now + Duration::from_hours(1));
+    later.run_at = Some(sqlx::query_scalar("select now() + interval '1 hour'").fetch_one(&db.pool).await.unwrap());
     let later = db.submit_with(later).await;
     assert!(hand.claim(10).await.leased.is_empty(), "nothing of a delayed task may run");
     assert_eq!(db.steps(later).await, "waiting ready ready");

@@ -452,7 +452,7 @@ async fn undoing_begins_once() {
                 .unwrap();
             tokio::join!(db.internal(), db.internal());
         };
-        let (_, cancelled) = tokio::join!(settled, db.engine.cancel(task, "tester", "race"));
+        let ((), cancelled) = tokio::join!(settled, db.engine.cancel(task, "tester", "race"));
         cancelled.unwrap();
         db.internal().await;
         assert!(db.undos(task).await.starts_with("undo:a ready"), "{}", db.undos(task).await);

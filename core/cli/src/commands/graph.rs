@@ -54,11 +54,12 @@ struct Edge {
 
 /// Says in a few words what a step is beside a call of its handler, or in place of one.
 fn note(step: &StepDefinition) -> Option<String> {
-    let in_flight = step.max_in_flight.map(|most| format!(", {most} at a time")).unwrap_or_default();
     let notes = [
         step.wait.as_ref().map(Wait::summary),
         step.child.as_ref().map(|child| format!("a task of {child}")),
-        step.map.as_ref().map(|list| format!("for each of {list}{in_flight}")),
+        // A list of another step's stands on the edge from that one.
+        step.map.as_ref().filter(|list| list.step_name().is_none()).map(|list| format!("for each of {list}")),
+        step.max_in_flight.map(|most| format!("{most} at a time")),
         step.batch.as_ref().map(|batch| format!("in ranges of {}, {} at a time", batch.size, batch.parallel)),
         step.undo.as_ref().map(|undo| format!("undone by {undo}")),
     ];
