@@ -249,8 +249,11 @@ end $$;
 
 -- The results of a step's parents where maps and batches are among them: by idx, dynamic ones by name. Those of more than 4 MiB are left
 -- out; under "paged" stands how many items they have.
+-- Not a function that the callers' statements could take in: each would then prepare all of it at every call, for nothing.
 create or replace function {schema}.parent_results(p_task uuid, p_parents int[]) returns jsonb
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return (
   select coalesce(jsonb_object_agg(r.key, {schema}.step_result(p_task, r.idx)) filter (where not r.is_large), '{}')
     || case when bool_or(r.is_large)
       then jsonb_build_object('paged', jsonb_object_agg(r.key, r.count) filter (where r.is_large)) else '{}' end
@@ -262,7 +265,8 @@ language sql stable as $$
     where s.state = 'done' or s.skipped_as = 'operator'
     offset 0
   ) r
-$$;
+  );
+end $$;
 
 -- Some of the results of a map or batch, in their order: for a step to which they were too large to be delivered. At most 4 MiB a call, but
 -- one at least. Answers a row for each, with its place.

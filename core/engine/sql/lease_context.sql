@@ -96,12 +96,19 @@ declare
 begin
   select 'leased', 1, null, null, p_queue, p_band, p_msg, 1, 0, p_task, p_idx, p_gen, s.run, s.attempt, k.revision_id, t.handler_id,
     s.name, k.created_at, k.deadline, k.input::text, k.tags::text, k.correlation_id, k.trace::text,
-    case when s.parents <> '{}' then (
-      select case when bool_or(r.auto) then {schema}.parent_results(p_task, s.parents)
-        else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text
-      from unnest(s.parents) as x(idx)
-      cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) r
-      where r.state = 'done' or r.skipped_as = 'operator')
+    case cardinality(s.parents)
+      when 0 then null
+      when 1 then (
+        select case when r.auto then {schema}.parent_results(p_task, s.parents)
+          else jsonb_build_object(coalesce(r.name, r.idx::text), r.result) end::text
+        from {schema}.step r
+        where r.task_id = p_task and r.idx = s.parents[1] and (r.state = 'done' or r.skipped_as = 'operator'))
+      else (
+        select case when bool_or(r.auto) then {schema}.parent_results(p_task, s.parents)
+          else jsonb_object_agg(coalesce(r.name, r.idx::text), r.result) end::text
+        from unnest(s.parents) as x(idx)
+        cross join lateral (select p.* from {schema}.step p where p.task_id = p_task and p.idx = x.idx limit 1) r
+        where r.state = 'done' or r.skipped_as = 'operator')
     end,
     s.item::text, s.checkpoint::text
   into v_row
