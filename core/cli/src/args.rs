@@ -65,7 +65,7 @@ pub(crate) enum Command {
     /// Send a signal to a task (the same as `task signal`)
     Signal(SignalArgs),
     /// Undo what a task did (the same as `task compensate`)
-    Compensate(CompensateArgs),
+    Compensate(VerbArgs),
     /// Make, follow and cancel tasks
     #[command(subcommand)]
     Task(TaskCommand),
@@ -185,11 +185,11 @@ pub(crate) enum TaskCommand {
     /// Wait for the end of a task and show its output
     Wait(FollowArgs),
     /// Cancel a task
-    Cancel(CancelArgs),
+    Cancel(VerbArgs),
     /// Send a signal to a task: the step that waits for it goes on, with the payload as its result
     Signal(SignalArgs),
     /// Undo what a task did: one that runs is cancelled, one that is complete is opened again; both end as cancelled
-    Compensate(CompensateArgs),
+    Compensate(VerbArgs),
     /// Show everything that happened to a task
     Events(TaskName),
 }
@@ -262,21 +262,9 @@ pub(crate) struct SignalArgs {
     pub(crate) actor: Option<String>,
 }
 
+// What a verb on one task takes: which, why and who. A doc comment here would be the help of every such command.
 #[derive(Debug, Args)]
-pub(crate) struct CancelArgs {
-    /// The task: its id, a unique start of it, its key, or `@last`
-    #[arg(add = ArgValueCompleter::new(complete::tasks))]
-    pub(crate) task: String,
-    /// Why; kept in the task's history
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    /// Who; $USER by default
-    #[arg(long)]
-    pub(crate) actor: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompensateArgs {
+pub(crate) struct VerbArgs {
     /// The task: its id, a unique start of it, its key, or `@last`
     #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,

@@ -69,23 +69,13 @@ begin
     delete from {schema}.hold h where h.task_id = p_task;
   end if;
   {wait:internal_applied}
-  v_row.detail := {schema}.finish_if_done(p_task, v_now);
-  return query select w.* from {schema}.woken_relay() w;
-  if v_row.detail is not null then
-    v_row.kind := 'finished';
-    v_row.task_id := p_task;
-    return next v_row;
-    return;
-  end if;
+  return query select g.* from {schema}.go_on(p_task, v_ready, v_now) g;
   -- What began to wait here may be due before this process looks at the timers by itself.
+  v_row := null;
   select 'next', greatest(ceil(extract(epoch from min(t.due_at) - v_now) * 1000), 0)::bigint into v_row.kind, v_row.amount
   from {schema}.timer t where t.task_id = p_task and t.kind = 'wait';
   if v_row.amount is not null then
     return next v_row;
-  end if;
-  if v_ready <> '{}' then
-    return query select h.* from {schema}.hand_over(
-      array_fill(p_task, array[cardinality(v_ready)]), v_ready, null, null, null, '{}', '{}', 0, v_now, v_now) h;
   end if;
 end $$;
 

@@ -15,7 +15,6 @@ create or replace function {schema}.await_outcome(
 language plpgsql as $$
 declare
   v_step record;
-  v_signal record;
   v_due timestamptz;
 begin
   select s.run, s.attempt, s.priority, k.ending into v_step
@@ -37,32 +36,16 @@ begin
   values (p_now, p_task, p_idx, 'held', v_step.run, v_step.attempt, p_worker, p_duration_ms,
     case when p_kind = 'child' then 'child' when p_value ? 'signal' then 'signal' else 'time' end,
     jsonb_strip_nulls(jsonb_build_object('workflow', p_value->'workflow', 'signal', p_value->'signal', 'due_at', v_due)));
-  update {schema}.step s set error = null, item = case
-    when p_kind = 'child' then jsonb_build_object('child', p_value)
-    else jsonb_strip_nulls(jsonb_build_object('signal', p_value->'signal', 'due_at', v_due))
-      || case when p_value ? 'default' then jsonb_build_object('default', p_value->'default') else '{}' end
-    end
-  where s.task_id = p_task and s.idx = p_idx;
-  if p_value ? 'signal' then
-    -- As in arm_waits: a sender inserts before it locks, this looks once it holds the locks.
-    select g.signal_id, g.payload, g.actor into v_signal
-    from {schema}.signal g
-    where g.task_id = p_task and g.name = p_value->>'signal' and g.taken_by is null
-    order by g.signal_id limit 1;
-    if found then
-      perform {schema}.take_signal(p_task, p_idx, v_signal.signal_id, p_value->>'signal', v_signal.payload, v_signal.actor, p_now);
-      perform {schema}.recount(p_task);
-      return array(select c from {schema}.cascade_steps(p_task, p_now) c);
-    end if;
-  end if;
-  if p_kind = 'child' or p_value ? 'signal' then
-    insert into {schema}.hold (task_id, idx, gen, reason, key, priority, held_at)
-    values (p_task, p_idx, p_gen, case p_kind when 'child' then 'child' else 'signal' end, coalesce(p_value->>'signal', ''), v_step.priority, p_now);
-  end if;
   if p_kind = 'child' then
+    update {schema}.step s set error = null, item = jsonb_build_object('child', p_value) where s.task_id = p_task and s.idx = p_idx;
+    insert into {schema}.hold (task_id, idx, gen, reason, priority, held_at) values (p_task, p_idx, p_gen, 'child', v_step.priority, p_now);
     perform {schema}.enqueue_internal('child', array[p_task], p_now);
-  elsif v_due is not null then
-    insert into {schema}.timer (due_at, task_id, idx, gen, kind) values (v_due, p_task, p_idx, p_gen, 'wait');
+    return '{}';
+  end if;
+  update {schema}.step s set error = null where s.task_id = p_task and s.idx = p_idx;
+  if {schema}.begin_wait(p_task, p_idx, p_gen, v_step.priority, p_value->>'signal', v_due, p_value, p_now) then
+    perform {schema}.recount(p_task);
+    return array(select c from {schema}.cascade_steps(p_task, p_now) c);
   end if;
   return '{}';
 end $$;

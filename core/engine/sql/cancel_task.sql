@@ -6,6 +6,16 @@ begin
   perform from {schema}.task k where k.task_id = p_task for no key update;
 end $$;
 
+-- The same for a verb that somebody gives: refuses a task that is not there.
+create or replace function {schema}.lock_existing(p_task uuid) returns void
+language plpgsql as $$
+begin
+  perform {schema}.lock_task(p_task);
+  if not exists (select from {schema}.task k where k.task_id = p_task) then
+    raise exception 'task % does not exist', p_task using errcode = 'TK002', hint = 'see the tasks with: tasker task list';
+  end if;
+end $$;
+
 -- Cancels a task: nothing more is dispatched, running handlers are asked to stop. Idempotent. Answers the task's state, or 'ending'.
 create or replace function {schema}.cancel(p_task uuid, p_actor text, p_reason text) returns text
 language plpgsql
@@ -14,11 +24,8 @@ declare
   v_now timestamptz := {schema}.now();
   v_task record;
 begin
-  perform {schema}.lock_task(p_task);
+  perform {schema}.lock_existing(p_task);
   select k.state::text as state, k.ending, k.stopping or k.compensating as stopping into v_task from {schema}.task k where k.task_id = p_task;
-  if not found then
-    raise exception 'task % does not exist', p_task using errcode = 'TK002', hint = 'see the tasks with: tasker task list';
-  end if;
   if v_task.state <> 'running' or v_task.stopping then
     return case when v_task.state = 'running' then 'ending' else v_task.state end;
   end if;

@@ -229,9 +229,7 @@ begin
   join {schema}.workflow_step w on w.revision_id = k.revision_id and w.is_sink
   join {schema}.step s on s.task_id = k.task_id and s.idx = w.idx
   where k.task_id = p_task;
-  select coalesce(sum(octet_length(s.result::text)), 0) into v_size
-  from {schema}.step s
-  where s.task_id = p_task and coalesce(s.origin, s.idx) = any(v_sinks.done) and coalesce(s.name not like 'undo:%', true);
+  select coalesce(sum({schema}.result_size(p_task, d.idx)), 0) into v_size from unnest(v_sinks.done) as d(idx);
   if v_size > 4194304 then
     return null;
   end if;

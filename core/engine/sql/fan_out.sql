@@ -52,7 +52,7 @@ declare
   v_ready int[];
 begin
   select (s.item->>'first')::int as first, (s.item->>'count')::int as count, (s.item->>'in_flight')::int as in_flight, s.item->>'name' as name,
-    s.waits, s.run, s.priority, s.target_id, s.parents, s.is_sink
+    s.waits, s.run, s.priority, s.target_id, s.parents, s.publishes
   into v_fan
   from {schema}.step s
   where s.task_id = p_task and s.idx = p_idx and s.state = 'waiting' and s.auto and s.item ? 'count';
@@ -72,9 +72,10 @@ begin
   where (
     p.state = 'done' and not coalesce(p.name is null and p.item->'unchosen' @> to_jsonb(p_idx), false) or p.skipped_as = 'operator');
   with made as (
-    insert into {schema}.step (task_id, idx, state, waits, live, run, priority, target_id, is_sink, auto, name, origin, parents, children, item)
+    insert into {schema}.step (task_id, idx, state, waits, live, run, priority, target_id, is_sink, auto, name, origin, parents, children, item,
+      publishes)
     select p_task, (v_fan.first + c.at + e.ord - 1)::int, 'ready', 0, v_live, v_fan.run, v_fan.priority, v_fan.target_id, false, false,
-      v_fan.name || '[' || c.at + e.ord - 1 || ']', p_idx, v_fan.parents, array[p_idx], e.value
+      v_fan.name || '[' || c.at + e.ord - 1 || ']', p_idx, v_fan.parents, array[p_idx], e.value, v_fan.publishes
     from {schema}.fan_item c
     cross join lateral jsonb_array_elements(c.items) with ordinality as e(value, ord)
     where c.task_id = p_task and c.idx = p_idx and c.at > v_next - 100 and c.at < v_next + v_free

@@ -13,14 +13,18 @@ begin
   for v_queue in
     with found as materialized (
       select {schema}.uuid7() as id, u.ord, w.namespace || '.' || e.name as event, w.namespace || '.' || w.name as workflow, k.task_id,
-        x.name as step, s.attempt - (p_on = 'retry')::int as attempt, k.tags, k.correlation_id,
-        case when s.idx is null then k.error else s.error end as error, s.result
+        coalesce(s.name, x.name) as step, s.attempt - (p_on = 'retry')::int as attempt, k.tags, k.correlation_id,
+        case when s.idx is null then k.error else s.error end as error,
+        -- That of a map or batch is its items', of which each can be read by itself where there are many.
+        case when not s.auto then s.result when {schema}.result_size(s.task_id, s.idx) <= 262144 then {schema}.step_result(s.task_id, s.idx) end as result
       from unnest(p_task, coalesce(p_idx, array_fill(-1, array[cardinality(p_task)]))) with ordinality as u(task_id, idx, ord)
       join {schema}.task k on k.task_id = u.task_id
       join {schema}.workflow w on w.workflow_id = k.workflow_id
-      join {schema}.workflow_event e on e.revision_id = k.revision_id and e.idx = u.idx and e.published_on = p_on
       left join {schema}.step s on s.task_id = u.task_id and s.idx = u.idx
-      left join {schema}.workflow_step x on x.revision_id = k.revision_id and x.idx = u.idx),
+      join {schema}.workflow_event e on e.revision_id = k.revision_id and e.idx = coalesce(s.origin, u.idx) and e.published_on = p_on
+      left join {schema}.workflow_step x on x.revision_id = k.revision_id and x.idx = u.idx
+      -- An item is tried again by itself; that it ended is the affair of the step that fanned out.
+      where s.origin is null or p_on = 'retry'),
     told as (
       insert into {schema}.publication (publication_id, at, event, workflow, task_id, step, payload)
       select f.id, p_now, f.event, f.workflow, f.task_id, f.step,

@@ -111,7 +111,7 @@ declare
   v_error jsonb;
   v_ready int[];
 begin
-  select s.run, s.attempt, s.publishes, s.children, k.ending, k.compensating, r.on_failure, coalesce(s.name, w.name) as name,
+  select s.run, s.attempt, s.publishes, k.ending, k.compensating, r.on_failure, coalesce(s.name, w.name) as name,
     case when s.origin is not null and s.children = array[s.origin] then s.origin end as item_of, f.item->>'mode' as mode
   into v_step
   from {schema}.step s
@@ -144,6 +144,11 @@ begin
     perform {schema}.item_failed(p_task, v_step.item_of);
     v_ready := {schema}.fill_fan(p_task, v_step.item_of, p_now) || array(select c from {schema}.cascade_steps(p_task, p_now) c);
   elsif v_step.on_failure = 'fail_fast' then
+    if v_step.item_of is not null then
+      -- The step that fanned out failed by it, though it is cancelled with the others.
+      update {schema}.step s set error = v_error where s.task_id = p_task and s.idx = v_step.item_of;
+      perform {schema}.publish_step(p_task, v_step.item_of, 'failure', p_now);
+    end if;
     perform {schema}.end_task(p_task, 'failed', v_error, false, null, null, p_now);
   else
     update {schema}.task k set error = coalesce(k.error, v_error) where k.task_id = p_task;
@@ -309,4 +314,23 @@ begin
     end if;
   end if;
   return v_state;
+end $$;
+
+-- What follows of a change under the locks of a whole task: the task has ended, or the steps that became ready are sent on. Answers hot
+-- rows. The caller holds all its steps and the task.
+create or replace function {schema}.go_on(p_task uuid, p_ready int[], p_now timestamptz) returns setof {schema}.hot_row_v1
+language plpgsql as $$
+declare
+  v_row {schema}.hot_row_v1;
+begin
+  v_row.detail := {schema}.finish_if_done(p_task, p_now);
+  return query select w.* from {schema}.woken_relay() w;
+  if v_row.detail is not null then
+    v_row.kind := 'finished';
+    v_row.task_id := p_task;
+    return next v_row;
+  elsif p_ready <> '{}' then
+    return query select h.* from {schema}.hand_over(
+      array_fill(p_task, array[cardinality(p_ready)]), p_ready, null, null, null, '{}', '{}', 0, p_now, p_now) h;
+  end if;
 end $$;

@@ -40,7 +40,6 @@ returns setof {schema}.hot_row_v1 language plpgsql
 {hot} as $$
 declare
   v_now timestamptz := {schema}.now();
-  v_row {schema}.hot_row_v1;
   v_step record;
   v_ready int[];
 begin
@@ -53,17 +52,7 @@ begin
   {wait:expire_locked}
   if p_delay_ms is null or v_step.is_ending then
     v_ready := {schema}.end_step(p_task, p_idx, p_gen, 'failure', p_error::jsonb, null, null, v_now);
-    v_row.detail := {schema}.finish_if_done(p_task, v_now);
-    return query select w.* from {schema}.woken_relay() w;
-    if v_row.detail is not null then
-      v_row.kind := 'finished';
-      v_row.task_id := p_task;
-      return next v_row;
-    end if;
-    if v_ready <> '{}' then
-      return query select h.* from {schema}.hand_over(
-        array_fill(p_task, array[cardinality(v_ready)]), v_ready, null, null, null, '{}', '{}', 0, v_now, v_now) h;
-    end if;
+    return query select g.* from {schema}.go_on(p_task, v_ready, v_now) g;
     return;
   end if;
   update {schema}.step s set gen = s.gen + 1, attempt = s.attempt + 1, error = p_error::jsonb where s.task_id = p_task and s.idx = p_idx;

@@ -82,11 +82,8 @@ declare
   v_now timestamptz := {schema}.now();
   v_task record;
 begin
-  perform {schema}.lock_task(p_task);
+  perform {schema}.lock_existing(p_task);
   select k.state::text as state, k.ending, k.has_undo, k.compensating into v_task from {schema}.task k where k.task_id = p_task;
-  if not found then
-    raise exception 'task % does not exist', p_task using errcode = 'TK002', hint = 'see the tasks with: tasker task list';
-  end if;
   if not v_task.has_undo then
     raise exception 'no step of task % has an undo', p_task using errcode = 'TK001',
       hint = 'write `undo: HANDLER` at the steps of its workflow; it holds for tasks submitted after that';

@@ -12,7 +12,6 @@ declare
   v_wait record;
   v_due timestamptz;
   v_text text;
-  v_signal record;
 begin
   has_ended := false;
   ready := '{}';
@@ -49,26 +48,37 @@ begin
         continue;
       end if;
     end if;
-    if v_wait.wait ? 'signal' then
-      select g.signal_id, g.payload, g.actor into v_signal
-      from {schema}.signal g
-      where g.task_id = p_task and g.name = v_wait.wait->>'signal' and g.taken_by is null
-      order by g.signal_id limit 1;
-      if found then
-        perform {schema}.take_signal(p_task, v_wait.idx, v_signal.signal_id, v_wait.wait->>'signal', v_signal.payload, v_signal.actor, p_now);
-        has_ended := true;
-        continue;
-      end if;
-      insert into {schema}.hold (task_id, idx, gen, reason, key, priority, held_at)
-      values (p_task, v_wait.idx, v_wait.gen, 'signal', v_wait.wait->>'signal', v_wait.priority, p_now);
-    end if;
-    if v_due is not null then
-      insert into {schema}.timer (due_at, task_id, idx, gen, kind) values (v_due, p_task, v_wait.idx, v_wait.gen, 'wait');
-    end if;
-    update {schema}.step s set item = jsonb_strip_nulls(jsonb_build_object('signal', v_wait.wait->'signal', 'due_at', v_due))
-      || case when v_wait.wait ? 'default' then jsonb_build_object('default', v_wait.wait->'default') else '{}' end
-    where s.task_id = p_task and s.idx = v_wait.idx;
+    has_ended := {schema}.begin_wait(p_task, v_wait.idx, v_wait.gen, v_wait.priority, v_wait.wait->>'signal', v_due, v_wait.wait, p_now) or has_ended;
   end loop;
+end $$;
+
+-- Lets a ready step wait for a signal, for a time, or for whichever comes first: writes its hold and its timer, or ends it at once where
+-- the signal came early. p_spec may have a `default`. Answers whether it ended.
+create or replace function {schema}.begin_wait(
+  p_task uuid, p_idx int, p_gen int, p_priority smallint, p_signal text, p_due timestamptz, p_spec jsonb, p_now timestamptz) returns bool
+language plpgsql as $$
+declare
+  v_signal record;
+begin
+  update {schema}.step s set item = jsonb_strip_nulls(jsonb_build_object('signal', p_signal, 'due_at', p_due))
+    || case when p_spec ? 'default' then jsonb_build_object('default', p_spec->'default') else '{}' end
+  where s.task_id = p_task and s.idx = p_idx;
+  if p_signal is not null then
+    select g.signal_id, g.payload, g.actor into v_signal
+    from {schema}.signal g
+    where g.task_id = p_task and g.name = p_signal and g.taken_by is null
+    order by g.signal_id limit 1;
+    if found then
+      perform {schema}.take_signal(p_task, p_idx, v_signal.signal_id, p_signal, v_signal.payload, v_signal.actor, p_now);
+      return true;
+    end if;
+    insert into {schema}.hold (task_id, idx, gen, reason, key, priority, held_at)
+    values (p_task, p_idx, p_gen, 'signal', p_signal, p_priority, p_now);
+  end if;
+  if p_due is not null then
+    insert into {schema}.timer (due_at, task_id, idx, gen, kind) values (p_due, p_task, p_idx, p_gen, 'wait');
+  end if;
+  return false;
 end $$;
 
 -- A JSON list of texts as an array.
@@ -170,11 +180,8 @@ begin
   insert into {schema}.signal (task_id, name, payload, actor, sent_at) values (p_task, p_name, p_payload::jsonb, p_actor, v_now)
   returning signal_id into v_signal;
   {wait:signal_inserted}
-  perform {schema}.lock_task(p_task);
+  perform {schema}.lock_existing(p_task);
   select k.state::text as state, k.ending, k.finished_at into v_task from {schema}.task k where k.task_id = p_task;
-  if not found then
-    raise exception 'task % does not exist', p_task using errcode = 'TK002', hint = 'see the tasks with: tasker task list';
-  end if;
   if v_task.finished_at is not null or v_task.ending is not null then
     raise exception 'task % is %; no signal reaches it any more', p_task,
       case when v_task.finished_at is null then 'ending' else v_task.state end
@@ -198,15 +205,5 @@ begin
   perform {schema}.take_signal(p_task, v_idx, v_signal, p_name, p_payload::jsonb, p_actor, v_now);
   perform {schema}.recount(p_task);
   v_ready := array(select c from {schema}.cascade_steps(p_task, v_now) c);
-  v_row := null;
-  v_row.detail := {schema}.finish_if_done(p_task, v_now);
-  return query select w.* from {schema}.woken_relay() w;
-  if v_row.detail is not null then
-    v_row.kind := 'finished';
-    v_row.task_id := p_task;
-    return next v_row;
-  elsif v_ready <> '{}' then
-    return query select h.* from {schema}.hand_over(
-      array_fill(p_task, array[cardinality(v_ready)]), v_ready, null, null, null, '{}', '{}', 0, v_now, v_now) h;
-  end if;
+  return query select g.* from {schema}.go_on(p_task, v_ready, v_now) g;
 end $$;

@@ -116,6 +116,39 @@ async fn each_retry_is_published_and_the_failure_once() {
 }
 
 #[tokio::test]
+async fn a_map_publishes_its_end_once_and_each_retry_of_an_item() {
+    let db = db().await;
+    let mut hand = db.hand(&["h"]).await;
+    for policy in ["fail_fast", "continue"] {
+        let yaml = format!(
+            "{{name: packing, on_failure: {policy}, steps: {{pack: {{call: h, map: input.lines}}}}, events: {{packed: {{on: success, step: pack}}, \
+             pack_failed: {{on: failure, step: pack}}, again: {{on: retry, step: pack}}}}}}"
+        );
+        let (_, revision) = db.register(&yaml).await;
+        let good = db.submit(revision, r#"{"lines": [1, 2]}"#).await;
+        let leased = hand.claim(2).await.leased;
+        hand.settle(&[retry(&leased[0].lease, Duration::ZERO), done(&leased[1].lease, "2")]).await;
+        let again = hand.claim_one().await;
+        hand.settle(&[done(&again.lease, "1")]).await;
+        db.internal().await;
+        assert_eq!(db.published(good).await, "again packed", "{policy}");
+        let payloads = db.payloads(good).await;
+        let item = again.step_name.unwrap();
+        assert_eq!((&payloads[0]["step"], &payloads[0]["attempt"]), (&item.as_str().into(), &1.into()));
+        assert_eq!(payloads[1]["result"].as_array().unwrap().len(), 2, "the results of the items");
+
+        let bad = db.submit(revision, r#"{"lines": [1, 2]}"#).await;
+        let leased = hand.claim(2).await.leased;
+        hand.settle(&[failed(&leased[0].lease, "torn"), failed(&leased[1].lease, "torn")]).await;
+        db.internal().await;
+        assert_eq!(db.task_state(bad).await, "failed");
+        assert_eq!(db.published(bad).await, "pack_failed", "{policy}");
+        assert!(db.payloads(bad).await[0]["error"]["message"].as_str().unwrap().contains("torn"));
+        db.check().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_settled_twice_is_published_once_and_a_lost_outcome_never() {
     let db = db().await;
     let (_, revision) = db.register(ORDERS).await;

@@ -12,30 +12,6 @@ impl Db {
     async fn signal(&self, task: TaskId, name: &str, payload: &str) -> tasker_model::Result<Option<String>> {
         self.engine.signal(task, name, &Payload::parse(payload).unwrap(), "tester").await
     }
-
-    /// Lets the timers of a task come due, and applies what that means.
-    async fn let_time_pass(&self) {
-        sqlx::query("update tasker.timer set due_at = now() - interval '1 second' where kind = 'wait'")
-            .execute(&self.pool)
-            .await
-            .unwrap();
-        sqlx::query("update tasker.step set item = jsonb_set(item, '{due_at}', to_jsonb(now() - interval '1 second')) where item ? 'due_at' and state = 'ready'")
-            .execute(&self.pool)
-            .await
-            .unwrap();
-        let mut conn = self.engine.open().await.unwrap();
-        pgmq::publish(&self.engine, &mut conn).await.unwrap();
-        self.internal().await;
-    }
-
-    async fn result(&self, task: TaskId, idx: i32) -> Option<String> {
-        sqlx::query_scalar("select result::text from tasker.step where task_id = $1 and idx = $2")
-            .bind(task.0)
-            .bind(idx)
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
-    }
 }
 
 const APPROVAL: &str = "{name: refund, steps: {ask: {call: h}, approval: {after: [ask], wait: {signal: approval, payload: {type: object, required: [approved]}, timeout: 3d}}, pay: {call: h, with: {approval: approval}}}}";

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::tree::Tree;
 use super::{Context, submit, watch};
-use crate::args::{CancelArgs, CompensateArgs, ListArgs, SignalArgs, StateName, TaskCommand};
+use crate::args::{ListArgs, SignalArgs, StateName, TaskCommand, VerbArgs};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::input::{read_payload, read_tags};
@@ -262,7 +262,7 @@ pub(super) async fn signal(context: &Context, args: SignalArgs) -> Outcome {
     Ok(())
 }
 
-async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
+async fn cancel(context: &Context, args: VerbArgs) -> Outcome {
     let (engine, task) = find(context, &args.task).await?;
     let reason = context.answer(args.reason, "--reason", &format!("Why should task {task} be cancelled?"))?;
     let actor = args.actor.or_else(config::user).unwrap_or_else(|| "cli".to_owned());
@@ -282,7 +282,7 @@ async fn cancel(context: &Context, args: CancelArgs) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn compensate(context: &Context, args: CompensateArgs) -> Outcome {
+pub(super) async fn compensate(context: &Context, args: VerbArgs) -> Outcome {
     let (engine, task) = find(context, &args.task).await?;
     let reason = context.answer(args.reason, "--reason", &format!("Why should what task {task} did be undone?"))?;
     let actor = args.actor.or_else(config::user).unwrap_or_else(|| "cli".to_owned());

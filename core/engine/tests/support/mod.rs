@@ -186,9 +186,53 @@ impl Db {
             }
         }
     }
+
+    /// The task that runs as a step of this one.
+    pub async fn child_of(&self, task: TaskId, idx: i32) -> TaskId {
+        let id: uuid::Uuid =
+            sqlx::query_scalar("select task_id from tasker.task where parent_task = $1 and parent_idx = $2")
+                .bind(task.0)
+                .bind(idx)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+        TaskId(id)
+    }
+
+    /// A step's result as it is stored.
+    pub async fn result(&self, task: TaskId, idx: i32) -> Option<String> {
+        sqlx::query_scalar("select result::text from tasker.step where task_id = $1 and idx = $2")
+            .bind(task.0)
+            .bind(idx)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Lets the waits of all tasks come due, and applies what that means.
+    pub async fn let_time_pass(&self) {
+        sqlx::query("update tasker.timer set due_at = now() - interval '1 second' where kind = 'wait'")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        sqlx::query("update tasker.step set item = jsonb_set(item, '{due_at}', to_jsonb(now() - interval '1 second')) where item ? 'due_at' and state = 'ready'")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        let mut conn = self.engine.open().await.unwrap();
+        pgmq::publish(&self.engine, &mut conn).await.unwrap();
+        self.internal().await;
+    }
 }
 
 impl Hand {
+    /// Claims one step, whose task's input is not known to be valid yet.
+    pub async fn claim_unvalidated(&mut self) -> Claimed {
+        let refused = self.claim(1).await.refused.remove(0);
+        self.settle(&[outcome(&refused.claimed.lease, Change::Validated)]).await;
+        self.claim_one().await
+    }
+
     pub async fn claim(&mut self, want: usize) -> Reply {
         let caller = Caller { want, ..self.caller.clone() };
         pgmq::receive(&self.engine, &mut self.conn, &caller).await.unwrap()

@@ -75,30 +75,49 @@ impl<T> Deref for Input<T> {
     }
 }
 
-/// The result of another step: it makes an edge, and the step runs after that one.
-///
-/// A skipped step gives `null`: where that may happen, take [`OptionalDep`].
-pub struct Dep<S: StepDef>(pub S::Output);
+/// An extractor of what a step gave, as `$value`.
+macro_rules! result_of {
+    ($(#[$doc:meta])* $name:ident($value:ty)) => {
+        $(#[$doc])*
+        pub struct $name<S: StepDef>(pub $value);
 
-impl<S: StepDef> FromStep for Dep<S>
-where
-    S::Output: DeserializeOwned + Send + 'static,
-{
-    fn need() -> Need {
-        Need::Result(S::NAME)
-    }
+        impl<S: StepDef> FromStep for $name<S>
+        where
+            S::Output: DeserializeOwned + Send + 'static,
+        {
+            fn need() -> Need {
+                Need::Result(S::NAME)
+            }
 
-    fn from_step(delivery: &Delivery<'_>) -> Result<Self, StepError> {
-        delivery.result(S::NAME).map(Self)
-    }
+            fn from_step(delivery: &Delivery<'_>) -> Result<Self, StepError> {
+                delivery.result(S::NAME).map(Self)
+            }
+        }
+
+        impl<S: StepDef> Deref for $name<S> {
+            type Target = $value;
+
+            fn deref(&self) -> &$value {
+                &self.0
+            }
+        }
+
+        impl<S: StepDef> std::fmt::Debug for $name<S>
+        where
+            S::Output: std::fmt::Debug,
+        {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(S::NAME).field(&self.0).finish()
+            }
+        }
+    };
 }
 
-impl<S: StepDef> Deref for Dep<S> {
-    type Target = S::Output;
-
-    fn deref(&self) -> &S::Output {
-        &self.0
-    }
+result_of! {
+    /// The result of another step: it makes an edge, and the step runs after that one.
+    ///
+    /// A skipped step gives `null`: where that may happen, take [`OptionalDep`].
+    Dep(S::Output)
 }
 
 impl<S: StepDef> DerefMut for Dep<S> {
@@ -107,46 +126,14 @@ impl<S: StepDef> DerefMut for Dep<S> {
     }
 }
 
-impl<S: StepDef> std::fmt::Debug for Dep<S>
-where
-    S::Output: std::fmt::Debug,
-{
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple(S::NAME).field(&self.0).finish()
-    }
+result_of! {
+    /// The result of another step that may have been skipped: then it is `None`.
+    OptionalDep(Option<S::Output>)
 }
 
-/// The result of another step that may have been skipped: then it is `None`.
-pub struct OptionalDep<S: StepDef>(pub Option<S::Output>);
-
-impl<S: StepDef> FromStep for OptionalDep<S>
-where
-    S::Output: DeserializeOwned + Send + 'static,
-{
-    fn need() -> Need {
-        Need::Result(S::NAME)
-    }
-
-    fn from_step(delivery: &Delivery<'_>) -> Result<Self, StepError> {
-        delivery.result(S::NAME).map(Self)
-    }
-}
-
-impl<S: StepDef> Deref for OptionalDep<S> {
-    type Target = Option<S::Output>;
-
-    fn deref(&self) -> &Option<S::Output> {
-        &self.0
-    }
-}
-
-impl<S: StepDef> std::fmt::Debug for OptionalDep<S>
-where
-    S::Output: std::fmt::Debug,
-{
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple(S::NAME).field(&self.0).finish()
-    }
+result_of! {
+    /// The results of a map, in the order of its items: it makes an edge, and the step runs after the map.
+    Items(Vec<S::Output>)
 }
 
 /// What the application gave with `with_state`, by its type: a gateway, a pool, settings.

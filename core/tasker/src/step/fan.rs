@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tasker_model::{Outcome, Payload, StepFailure};
 
 use super::outcome::{IntoOutcome, Stated};
-use super::{Delivery, FromStep, Need, StepDef, to_payload};
+use super::{Delivery, FromStep, Need, to_payload};
 use crate::StepError;
 
 /// The item of a map, or the range of a batch, that this run is for. Where there is none, as in the call by which a batch divides its work,
@@ -47,39 +47,6 @@ impl<T> Deref for Item<T> {
 
     fn deref(&self) -> &T {
         &self.0
-    }
-}
-
-/// The results of a map, in the order of its items: it makes an edge, and the step runs after the map.
-pub struct Items<S: StepDef>(pub Vec<S::Output>);
-
-impl<S: StepDef> FromStep for Items<S>
-where
-    S::Output: DeserializeOwned + Send + 'static,
-{
-    fn need() -> Need {
-        Need::Result(S::NAME)
-    }
-
-    fn from_step(delivery: &Delivery<'_>) -> Result<Self, StepError> {
-        delivery.result(S::NAME).map(Self)
-    }
-}
-
-impl<S: StepDef> Deref for Items<S> {
-    type Target = Vec<S::Output>;
-
-    fn deref(&self) -> &Vec<S::Output> {
-        &self.0
-    }
-}
-
-impl<S: StepDef> std::fmt::Debug for Items<S>
-where
-    S::Output: std::fmt::Debug,
-{
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple(S::NAME).field(&self.0).finish()
     }
 }
 
