@@ -146,7 +146,9 @@ begin
   elsif v_step.on_failure = 'fail_fast' then
     if v_step.item_of is not null then
       -- The step that fanned out failed by it, though it is cancelled with the others.
-      update {schema}.step s set error = v_error where s.task_id = p_task and s.idx = v_step.item_of;
+      update {schema}.step s set error = p_error || jsonb_build_object(
+        'message', format('`%s` failed: %s', v_step.name, coalesce(p_error->>'message', 'no message')))
+      where s.task_id = p_task and s.idx = v_step.item_of;
       perform {schema}.publish_step(p_task, v_step.item_of, 'failure', p_now);
     end if;
     perform {schema}.end_task(p_task, 'failed', v_error, false, null, null, p_now);
