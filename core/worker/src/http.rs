@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use tasker_model::{ErrorKind, Payload, StepFailure};
 
@@ -60,13 +60,14 @@ impl Http {
 }
 
 fn client() -> Result<&'static reqwest::Client, &'static String> {
-    CLIENT
-        .get_or_init(|| {
-            // Fails where the application has chosen a provider already, which is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            reqwest::Client::builder().build().map_err(|error| format!("the HTTP client cannot be made: {error}"))
-        })
-        .as_ref()
+    CLIENT.get_or_init(|| make_client(reqwest::Client::builder())).as_ref()
+}
+
+/// Makes a client, with the cryptography of its TLS.
+pub(crate) fn make_client(builder: ClientBuilder) -> Result<reqwest::Client, String> {
+    // Fails where the application has chosen a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    builder.build().map_err(|error| format!("the HTTP client cannot be made: {error}"))
 }
 
 /// A request that is being put together.

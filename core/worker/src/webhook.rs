@@ -10,6 +10,8 @@ use sha2::Sha256;
 use tasker_engine::deliveries::Delivery;
 use tokio::time::Instant;
 
+use crate::http::make_client;
+
 /// How long a webhook may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of an answer that refuses is kept.
@@ -55,14 +57,8 @@ fn signature(secret: &str, seconds: i64, body: &str) -> String {
 
 fn client() -> Result<&'static reqwest::Client, String> {
     let made = CLIENT.get_or_init(|| {
-        // Fails where the application has chosen a provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("tasker/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| format!("the HTTP client cannot be made: {error}"))
+        let builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none());
+        make_client(builder.user_agent(concat!("tasker/", env!("CARGO_PKG_VERSION"))))
     });
     made.as_ref().map_err(Clone::clone)
 }
